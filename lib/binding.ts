@@ -1,0 +1,155 @@
+/**
+ * The addon: its one type, and the one place that loads it.
+ *
+ * Everything that crosses into native code is declared here. Native code checks the types of what it is
+ * given; ranges that it cannot know are checked by the callers in `lib/`. A failing system call throws what
+ * {@link Hooks.systemError} makes.
+ *
+ * @module
+ */
+import { createRequire } from 'node:module';
+
+/** What a system error is about, beside its number and system call. */
+export interface SystemErrorDetail {
+  path?: string;
+  /** The address concerned, as the caller gave it. */
+  address?: bigint;
+  /** The ioctl request number. */
+  request?: number;
+}
+
+/** What native code calls back; handed over once, when the addon is loaded into an environment. */
+export interface Hooks {
+  /** Makes the error that a failed system call throws. `errno` is positive, as the C library has it. */
+  systemError(errno: number, syscall: string, detail?: SystemErrorDetail): Error;
+  /** Told, on a later turn, that a mapping was collected whose `release()` had never been called. */
+  leaked(description: string, byteLength: number): void;
+}
+
+/**
+ * One mapping, and the address range that it occupies.
+ *
+ * The range outlives the mapping: `release()` puts anonymous zero memory in its place, and the range itself
+ * is given back when nothing in JavaScript can point into it any more.
+ */
+export interface NativeMapping {
+  readonly byteLength: number;
+  readonly address: bigint;
+  /** The mapping's one ArrayBuffer, made at the first call. Throws if released. */
+  buffer(): ArrayBuffer;
+  /**
+   * Ends the mapping now: pages, attachment and window are gone when it returns. Detaches the ArrayBuffer,
+   * unless `detach` is false or it was transferred away. A second call does nothing.
+   */
+  release(detach: boolean): void;
+  readonly released: boolean;
+  protect(protection: number, offset: number, byteLength: number): void;
+  sync(flags: number, offset: number, byteLength: number): void;
+  advise(advice: number, offset: number, byteLength: number): void;
+  lock(offset: number, byteLength: number): void;
+  unlock(offset: number, byteLength: number): void;
+}
+
+/**
+ * Register access of exact width, ordered as design: `write*` is a device barrier, then the store; `read*`
+ * the load, then the barrier. Offsets are checked by the caller. Throws ENODEV once the device is gone.
+ */
+export interface NativeRegisters {
+  read8(offset: number): number;
+  read16(offset: number): number;
+  read32(offset: number): number;
+  read64(offset: number): bigint;
+  write8(offset: number, value: number): void;
+  write16(offset: number, value: number): void;
+  write32(offset: number, value: number): void;
+  write64(offset: number, value: bigint): void;
+  /** Unmaps. A second call does nothing. */
+  close(): void;
+}
+
+/** Readiness of one descriptor on the environment's own event loop. Keeps the loop alive while started and referenced. */
+export interface NativePoller {
+  /** Begins to watch; `onReady` runs each time the descriptor is readable or hung up, until `stop()`. */
+  start(): void;
+  stop(): void;
+  ref(): void;
+  unref(): void;
+  /** Ends it for good. A second call does nothing. */
+  close(): void;
+}
+
+export interface NativeInfo {
+  version: number;
+  bus: number;
+  iommu: number;
+  coherent: boolean;
+  memoryTypes: number;
+  pageSize: number;
+  cacheLine: number;
+  registers: number;
+  vectors: number;
+  dmaMask: bigint;
+  maxFileBytes: bigint;
+  maxTotalBytes: bigint;
+  device: string;
+}
+
+export interface NativeAllocation {
+  handle: number;
+  memory: number;
+  /** Whole pages: what can be mapped. */
+  mappableLength: number;
+  dmaAddress: bigint;
+  mmapOffset: bigint;
+}
+
+export interface NativeRegistersInfo {
+  flags: number;
+  byteLength: number;
+  mmapOffset: bigint;
+  pageOffset: number;
+  name: string;
+}
+
+export interface NativeInterrupt {
+  flags: number;
+  count: bigint;
+  name: string;
+}
+
+export interface NativeBinding {
+  initialize(hooks: Hooks): void;
+
+  // System calls. Descriptors are close-on-exec.
+  open(path: string, flags: number, mode: number): number;
+  close(fd: number): void;
+  /** `argument` is an integer or memory that the call reads and writes. Returns what the call returned. */
+  ioctl(fd: number, request: number, argument: number | ArrayBufferView): number;
+  mmap(fd: number, byteLength: number, protection: number, flags: number, offset: bigint): NativeMapping;
+  /** Waits at most `timeout` ms (the caller keeps that below 100); fills `revents`; returns how many are ready. */
+  poll(fds: Int32Array, events: Int16Array, revents: Int16Array, timeout: number): number;
+  ftruncate(fd: number, byteLength: number): void;
+  fallocate(fd: number, offset: number, byteLength: number): void;
+  shmOpen(name: string, flags: number, mode: number): number;
+  shmUnlink(name: string): void;
+  memfdCreate(name: string, flags: number): number;
+  eventfd(initial: number, flags: number): number;
+  readonly pageSize: number;
+  /** The C library's numbers: PROT_*, MAP_*, MS_*, MADV_*, POLL*, O_*, MFD_*, EFD_*. */
+  readonly constants: Readonly<Record<string, number>>;
+
+  // iospace.ko, by the structures of kernel-module/uapi/iospace.h.
+  deviceInfo(fd: number): NativeInfo;
+  deviceAlloc(fd: number, memory: number, byteLength: number): NativeAllocation;
+  deviceFree(fd: number, handle: number): void;
+  deviceRegisters(fd: number, index: number): NativeRegistersInfo;
+  deviceInterrupt(fd: number, vector: number, flags: number, eventfd: number): NativeInterrupt;
+  /** The counts of vectors 0 to `counts.length - 1`, or false where nothing has counted since the last read. */
+  deviceReadCounts(fd: number, counts: BigUint64Array): boolean;
+
+  /** A window that is mapped, or, with `mmapOffset` 0, reached by one ioctl an access. */
+  Registers: new (fd: number, index: number, info: NativeRegistersInfo) => NativeRegisters;
+  Poller: new (fd: number, onReady: () => void) => NativePoller;
+  /** A device-scope barrier: what the CPU wrote before is seen by the device before what it writes after. */
+  barrier(): void;
+}

@@ -1,0 +1,22 @@
+import { defineConfig } from 'vitest/config';
+
+/** Four projects, each runnable alone: `npx vitest run --project unit`. */
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      { test: { name: 'native', include: ['test/native/**/*.test.ts'], pool: 'forks' } },
+      { test: { name: 'package', include: ['test/package/**/*.test.ts'], testTimeout: 300_000 } },
+      {
+        test: {
+          name: 'lab',
+          include: ['test/lab/**/*.test.ts', 'test/guest.test.ts'],
+          testTimeout: 600_000,
+          hookTimeout: 900_000,
+          // Each file boots emulated machines, which use both cores.
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
