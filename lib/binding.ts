@@ -7,7 +7,9 @@
  *
  * @module
  */
-import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import bindings from 'bindings';
+import { reportLeak, systemError } from './errors.js';
 
 /** What a system error is about, beside its number and system call. */
 export interface SystemErrorDetail {
@@ -148,8 +150,57 @@ export interface NativeBinding {
   deviceReadCounts(fd: number, counts: BigUint64Array): boolean;
 
   /** A window that is mapped, or, with `mmapOffset` 0, reached by one ioctl an access. */
-  Registers: new (fd: number, index: number, info: NativeRegistersInfo) => NativeRegisters;
+  Registers: new (
+    fd: number,
+    index: number,
+    info: NativeRegistersInfo,
+  ) => NativeRegisters;
   Poller: new (fd: number, onReady: () => void) => NativePoller;
   /** A device-scope barrier: what the CPU wrote before is seen by the device before what it writes after. */
   barrier(): void;
+}
+
+/** The package's folder, seen from `lib/` and from `dist/`. */
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+/** A module has one instance in each environment, and so has this. */
+let loaded: NativeBinding | undefined;
+
+/**
+ * The addon, loaded into this environment at the first call.
+ *
+ * @throws Error with code `ERR_IOSPACE_ADDON` if there is none for this machine, or it cannot be loaded
+ */
+export function binding(): NativeBinding {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): NativeBinding {
+  if (process.platform !== 'linux') {
+    throw addonError(`iospace works on Linux only; this is ${process.platform}`);
+  }
+  const machine = `${process.platform}-${process.arch}`;
+  let addon: NativeBinding;
+  try {
+    addon = bindings({
+      bindings: 'iospace',
+      module_root: root,
+      try: [
+        ['module_root', 'prebuilds', machine, 'bindings'],
+        ['module_root', 'build', 'Release', 'bindings'],
+      ],
+    });
+  } catch (cause) {
+    throw addonError(
+      `the native addon of iospace for ${machine} is missing or cannot be loaded; build it with: npx iospace build`,
+      cause,
+    );
+  }
+  addon.initialize({ systemError, leaked: reportLeak });
+  return addon;
+}
+
+function addonError(message: string, cause?: unknown): Error & { code: string } {
+  return Object.assign(new Error(message, { cause }), { code: 'ERR_IOSPACE_ADDON' });
 }

@@ -1,0 +1,78 @@
+/// Exports everything that lib/binding.ts declares, and owns the state of the environment.
+#include "addon.h"
+
+#include "arguments.h"
+#include "barrier.h"
+#include "constants.h"
+#include "device.h"
+#include "error.h"
+#include "files.h"
+#include "mapping.h"
+#include "poller.h"
+#include "registers.h"
+#include "shared_memory.h"
+#include "syscall.h"
+
+namespace iospace {
+
+void CallFromLoop(napi_env env, napi_async_context context, napi_value function,
+                  std::initializer_list<napi_value> arguments) {
+  napi_value receiver = nullptr;
+  if (napi_get_undefined(env, &receiver) != napi_ok) return;
+  const napi_status status = napi_make_callback(env, context, receiver, function, arguments.size(),
+                                                std::data(arguments), nullptr);
+  if (status != napi_pending_exception) return;
+  // Nothing is pending where the call was refused because the environment is being terminated.
+  bool pending = false;
+  napi_value exception = nullptr;
+  if (napi_is_exception_pending(env, &pending) != napi_ok || !pending) return;
+  if (napi_get_and_clear_last_exception(env, &exception) != napi_ok) return;
+  napi_fatal_exception(env, exception);
+}
+
+namespace {
+
+Napi::FunctionReference Hook(const Napi::Object& hooks, const char* name) {
+  const Napi::Value hook = hooks.Get(name);
+  if (!hook.IsFunction()) throw InvalidType(hook, name, "a function");
+  return Napi::Persistent(hook.As<Napi::Function>());
+}
+
+void Initialize(const Napi::CallbackInfo& info) {
+  if (!info[0].IsObject()) throw InvalidType(info[0], "hooks", "an object");
+  const auto hooks = info[0].As<Napi::Object>();
+  Napi::FunctionReference system_error = Hook(hooks, "systemError");
+  Napi::FunctionReference leaked = Hook(hooks, "leaked");
+  Addon& addon = Addon::Of(info.Env());
+  addon.system_error = std::move(system_error);
+  addon.leaked = std::move(leaked);
+}
+
+void Barrier(const Napi::CallbackInfo&) {
+  barrier::Full();
+}
+
+Napi::Object Load(Napi::Env env, Napi::Object exports) {
+  auto* const addon = new Addon;
+  env.SetInstanceData(addon);
+  // Runs before the finalizers of the environment's objects, and before `addon` itself goes.
+  env.AddCleanupHook([](Addon* ending) { ending->ending = true; }, addon);
+
+  exports.Set("initialize", Napi::Function::New<Initialize>(env, "initialize"));
+  exports.Set("barrier", Napi::Function::New<Barrier>(env, "barrier"));
+  exports.Set("pageSize", Napi::Number::New(env, static_cast<double>(syscall::PageSize())));
+  exports.Set("constants", Constants(env));
+  DefineFiles(exports);
+  DefineSharedMemory(exports);
+  DefineDevice(exports);
+  Mapping::Define(exports);
+  Registers::Define(exports);
+  Poller::Define(exports);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(iospace, Load)
+
+}  // namespace iospace

@@ -1,0 +1,26 @@
+/// The state of the addon in one Node environment (the main thread, or one worker).
+#pragma once
+
+#include <napi.h>
+
+namespace iospace {
+
+struct Addon {
+  static Addon& Of(Napi::Env env) { return *env.GetInstanceData<Addon>(); }
+
+  /// The hooks of `initialize()`; empty before.
+  Napi::FunctionReference system_error;
+  Napi::FunctionReference leaked;
+
+  Napi::FunctionReference mapping;
+
+  /// Set when the environment begins to end: from there on nothing may call JavaScript.
+  bool ending = false;
+};
+
+/// Calls `function` from the event loop, where no JavaScript is running: microtasks and ticks run after it,
+/// and what it throws is an uncaught exception. `context` may be null.
+void CallFromLoop(napi_env env, napi_async_context context, napi_value function,
+                  std::initializer_list<napi_value> arguments);
+
+}  // namespace iospace

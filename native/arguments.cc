@@ -1,0 +1,135 @@
+#include "arguments.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "error.h"
+
+namespace iospace {
+namespace {
+
+struct TypedArrayInfo {
+  napi_typedarray_type type;
+  std::size_t length;
+  void* data;
+};
+
+TypedArrayInfo Inspect(Napi::Value array) {
+  TypedArrayInfo info = {};
+  const napi_status status = napi_get_typedarray_info(array.Env(), array, &info.type, &info.length,
+                                                      &info.data, nullptr, nullptr);
+  NAPI_THROW_IF_FAILED(array.Env(), status, info);
+  return info;
+}
+
+/// 1 for types that this Node-API version has no name for: less than all of the array, never more.
+std::size_t ElementSize(napi_typedarray_type type) {
+  switch (type) {
+    case napi_int16_array:
+    case napi_uint16_array:
+      return 2;
+    case napi_int32_array:
+    case napi_uint32_array:
+    case napi_float32_array:
+      return 4;
+    case napi_float64_array:
+    case napi_bigint64_array:
+    case napi_biguint64_array:
+      return 8;
+    default:
+      return 1;
+  }
+}
+
+template <typename T>
+constexpr napi_typedarray_type kTypeOf;
+template <>
+constexpr napi_typedarray_type kTypeOf<std::int16_t> = napi_int16_array;
+template <>
+constexpr napi_typedarray_type kTypeOf<std::int32_t> = napi_int32_array;
+template <>
+constexpr napi_typedarray_type kTypeOf<std::uint64_t> = napi_biguint64_array;
+
+template <typename T>
+constexpr const char* kNameOf;
+template <>
+constexpr const char* kNameOf<std::int16_t> = "an Int16Array";
+template <>
+constexpr const char* kNameOf<std::int32_t> = "an Int32Array";
+template <>
+constexpr const char* kNameOf<std::uint64_t> = "a BigUint64Array";
+
+std::string Interval(const std::string& minimum, const std::string& maximum) {
+  return "an integer from " + minimum + " to " + maximum;
+}
+
+}  // namespace
+
+std::int64_t Integer(Napi::Value value, const char* name, std::int64_t minimum,
+                     std::int64_t maximum) {
+  if (!value.IsNumber()) throw InvalidType(value, name, "an integer");
+  const double number = value.As<Napi::Number>().DoubleValue();
+  // Written so that NaN fails too.
+  const bool inside =
+      number >= static_cast<double>(minimum) && number <= static_cast<double>(maximum);
+  if (!inside || number != std::trunc(number))
+    throw OutOfRange(value, name, Interval(std::to_string(minimum), std::to_string(maximum)));
+  return static_cast<std::int64_t>(number);
+}
+
+int Descriptor(Napi::Value value, const char* name) {
+  return static_cast<int>(Integer(value, name, 0, std::numeric_limits<int>::max()));
+}
+
+std::size_t Length(Napi::Value value, const char* name, std::size_t minimum) {
+  constexpr auto kMaximum = static_cast<std::int64_t>(std::min<std::uint64_t>(SIZE_MAX, kMaxSafeInteger));
+  return static_cast<std::size_t>(
+      Integer(value, name, static_cast<std::int64_t>(minimum), kMaximum));
+}
+
+std::uint64_t Unsigned64(Napi::Value value, const char* name, std::uint64_t maximum) {
+  if (!value.IsBigInt()) throw InvalidType(value, name, "a bigint");
+  bool lossless = false;
+  const std::uint64_t number = value.As<Napi::BigInt>().Uint64Value(&lossless);
+  if (!lossless || number > maximum)
+    throw OutOfRange(value, name, Interval("0", std::to_string(maximum)));
+  return number;
+}
+
+std::string Text(Napi::Value value, const char* name) {
+  if (!value.IsString()) throw InvalidType(value, name, "a string");
+  std::string text = value.As<Napi::String>();
+  if (text.find('\0') != std::string::npos) throw OutOfRange(value, name, "a string without NUL");
+  return text;
+}
+
+std::span<std::byte> Bytes(Napi::Value value, const char* name) {
+  std::size_t length = 0;
+  void* data = nullptr;
+  if (value.IsTypedArray()) {
+    const TypedArrayInfo info = Inspect(value);
+    length = info.length * ElementSize(info.type);
+    data = info.data;
+  } else if (value.IsDataView()) {
+    const napi_status status =
+        napi_get_dataview_info(value.Env(), value, &length, &data, nullptr, nullptr);
+    NAPI_THROW_IF_FAILED(value.Env(), status, {});
+  } else {
+    throw InvalidType(value, name, "a typed array or DataView");
+  }
+  return {static_cast<std::byte*>(data), length};
+}
+
+template <typename T>
+std::span<T> Elements(Napi::Value value, const char* name) {
+  if (!value.IsTypedArray()) throw InvalidType(value, name, kNameOf<T>);
+  const TypedArrayInfo info = Inspect(value);
+  if (info.type != kTypeOf<T>) throw InvalidType(value, name, kNameOf<T>);
+  return {static_cast<T*>(info.data), info.length};
+}
+
+template std::span<std::int16_t> Elements(Napi::Value, const char*);
+template std::span<std::int32_t> Elements(Napi::Value, const char*);
+template std::span<std::uint64_t> Elements(Napi::Value, const char*);
+
+}  // namespace iospace

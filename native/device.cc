@@ -1,0 +1,150 @@
+#include "device.h"
+
+#include <uapi/iospace.h>
+
+#include <cerrno>
+#include <string_view>
+
+#include "arguments.h"
+#include "error.h"
+#include "syscall.h"
+
+namespace iospace {
+namespace {
+
+// The structures are the same for 32-bit and 64-bit programs.
+static_assert(sizeof(iospace_info) == 136);
+static_assert(sizeof(iospace_alloc) == 56);
+static_assert(sizeof(iospace_free) == 16);
+static_assert(sizeof(iospace_registers) == 72);
+static_assert(sizeof(iospace_register_access) == 32);
+static_assert(sizeof(iospace_interrupt) == 64);
+static_assert(sizeof(iospace_status) == 8);
+
+/// A structure that knows its size, all else zero.
+template <typename Structure>
+Structure Sized() {
+  Structure structure = {};
+  structure.size = sizeof structure;
+  return structure;
+}
+
+template <typename Structure>
+void Call(Napi::Env env, int fd, std::uint32_t request, Structure& structure) {
+  Take(env, syscall::Ioctl(fd, request, &structure), {.request = request});
+}
+
+/// A 64-bit number of bytes that JavaScript takes as a number.
+Napi::Number Bytes(Napi::Env env, std::uint64_t bytes) {
+  return Napi::Number::New(env, static_cast<double>(bytes));
+}
+
+/// Text in a field of fixed size, NUL-terminated unless it fills the field.
+template <std::size_t size>
+Napi::String FieldText(Napi::Env env, const char (&field)[size]) {
+  const std::string_view text(field, size);
+  return Napi::String::New(env, field, std::min(text.find('\0'), size));
+}
+
+Napi::Value Info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  auto device = Sized<iospace_info>();
+  Call(env, Descriptor(info[0], "fd"), IOSPACE_INFO, device);
+
+  Napi::Object result = Napi::Object::New(env);
+  result["version"] = Napi::Number::New(env, device.out_version);
+  result["bus"] = Napi::Number::New(env, device.out_bus);
+  result["iommu"] = Napi::Number::New(env, device.out_iommu);
+  result["coherent"] = Napi::Boolean::New(env, device.out_coherent != 0);
+  result["memoryTypes"] = Napi::Number::New(env, device.out_memory_types);
+  result["pageSize"] = Napi::Number::New(env, device.out_page_size);
+  result["cacheLine"] = Napi::Number::New(env, device.out_cache_line);
+  result["registers"] = Napi::Number::New(env, device.out_registers);
+  result["vectors"] = Napi::Number::New(env, device.out_vectors);
+  result["dmaMask"] = Napi::BigInt::New(env, std::uint64_t{device.out_dma_mask});
+  result["maxFileBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_file_bytes});
+  result["maxTotalBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_total_bytes});
+  result["device"] = FieldText(env, device.out_device);
+  return result;
+}
+
+Napi::Value Alloc(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto alloc = Sized<iospace_alloc>();
+  alloc.memory = Integer<std::uint32_t>(info[1], "memory");
+  alloc.length = static_cast<std::uint64_t>(Integer(info[2], "byteLength", 0, kMaxSafeInteger));
+  Call(env, fd, IOSPACE_ALLOC, alloc);
+
+  Napi::Object result = Napi::Object::New(env);
+  result["handle"] = Napi::Number::New(env, alloc.out_handle);
+  result["memory"] = Napi::Number::New(env, alloc.out_memory);
+  result["mappableLength"] = Bytes(env, alloc.out_length);
+  result["dmaAddress"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_dma_addr});
+  result["mmapOffset"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_mmap_offset});
+  return result;
+}
+
+void Free(const Napi::CallbackInfo& info) {
+  const int fd = Descriptor(info[0], "fd");
+  auto release = Sized<iospace_free>();
+  release.handle = Integer<std::uint32_t>(info[1], "handle");
+  Call(info.Env(), fd, IOSPACE_FREE, release);
+}
+
+Napi::Value RegistersInfo(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto registers = Sized<iospace_registers>();
+  registers.index = Integer<std::uint32_t>(info[1], "index");
+  Call(env, fd, IOSPACE_REGISTERS, registers);
+
+  Napi::Object result = Napi::Object::New(env);
+  result["flags"] = Napi::Number::New(env, registers.out_flags);
+  result["byteLength"] = Bytes(env, registers.out_length);
+  result["mmapOffset"] = Napi::BigInt::New(env, std::uint64_t{registers.out_mmap_offset});
+  result["pageOffset"] = Napi::Number::New(env, registers.out_page_offset);
+  result["name"] = FieldText(env, registers.out_name);
+  return result;
+}
+
+Napi::Value Interrupt(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto interrupt = Sized<iospace_interrupt>();
+  interrupt.vector = Integer<std::uint32_t>(info[1], "vector");
+  interrupt.flags = Integer<std::uint32_t>(info[2], "flags");
+  interrupt.eventfd = Integer<std::int32_t>(info[3], "eventfd");
+  Call(env, fd, IOSPACE_INTERRUPT, interrupt);
+
+  Napi::Object result = Napi::Object::New(env);
+  result["flags"] = Napi::Number::New(env, interrupt.out_flags);
+  result["count"] = Napi::BigInt::New(env, std::uint64_t{interrupt.out_count});
+  result["name"] = FieldText(env, interrupt.out_name);
+  return result;
+}
+
+Napi::Value ReadCounts(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  const auto counts = Elements<std::uint64_t>(info[1], "counts");
+  const Result<std::size_t> read = syscall::Read(fd, std::as_writable_bytes(counts));
+  const auto* const failure = std::get_if<Failure>(&read);
+  if (failure != nullptr && failure->error == EAGAIN) return Napi::Boolean::New(env, false);
+  Take(env, read);
+  return Napi::Boolean::New(env, true);
+}
+
+}  // namespace
+
+void DefineDevice(Napi::Object exports) {
+  const Napi::Env env = exports.Env();
+  exports.Set("deviceInfo", Napi::Function::New<Info>(env, "deviceInfo"));
+  exports.Set("deviceAlloc", Napi::Function::New<Alloc>(env, "deviceAlloc"));
+  exports.Set("deviceFree", Napi::Function::New<Free>(env, "deviceFree"));
+  exports.Set("deviceRegisters", Napi::Function::New<RegistersInfo>(env, "deviceRegisters"));
+  exports.Set("deviceInterrupt", Napi::Function::New<Interrupt>(env, "deviceInterrupt"));
+  exports.Set("deviceReadCounts", Napi::Function::New<ReadCounts>(env, "deviceReadCounts"));
+}
+
+}  // namespace iospace

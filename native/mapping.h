@@ -1,0 +1,49 @@
+/// The JavaScript object over one mapping, its ArrayBuffer, and the end of both.
+///
+/// The address range belongs to a Region that the object and the ArrayBuffer's finalizer share: it goes into
+/// quarantine when both are gone, however late an ArrayBuffer that was carried off by transfer() is
+/// collected. release() empties the range long before that.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+
+#include "syscall.h"
+
+namespace iospace {
+
+class Region;
+
+class Mapping : public Napi::ObjectWrap<Mapping> {
+ public:
+  /// Exports mmap(). The constructor is not exported, but can be reached by any object: it is mmap() itself.
+  static void Define(Napi::Object exports);
+
+  /// mmap(fd, byteLength, protection, flags, offset)
+  explicit Mapping(const Napi::CallbackInfo& info);
+  ~Mapping() override;
+
+ private:
+  static Napi::Value IsReleased(const Napi::CallbackInfo& info);
+
+  Napi::Value Buffer(const Napi::CallbackInfo& info);
+  void Release(const Napi::CallbackInfo& info);
+  void Protect(const Napi::CallbackInfo& info);
+  void Sync(const Napi::CallbackInfo& info);
+  void Advise(const Napi::CallbackInfo& info);
+  void Lock(const Napi::CallbackInfo& info);
+  void Unlock(const Napi::CallbackInfo& info);
+
+  /// Throws if released.
+  Region& Live() const;
+  /// The bytes that the arguments `offset` and `byteLength` name.
+  std::span<std::byte> Part(Napi::Value offset, Napi::Value length) const;
+
+  /// Null once released.
+  std::shared_ptr<Region> region_;
+  /// Strong: the ArrayBuffer that buffer() gave is the one it gives again.
+  Napi::Reference<Napi::ArrayBuffer> buffer_;
+};
+
+}  // namespace iospace

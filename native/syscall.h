@@ -1,0 +1,108 @@
+/// The only system calls of the addon, and the owners of what they return.
+///
+/// Knows nothing of JavaScript. An owner is move-only and its release cannot fail.
+#pragma once
+
+#include <poll.h>
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+#include <variant>
+
+namespace iospace {
+
+/// A system call that failed: errno, read in the statement after the call, and the call's name.
+struct Failure {
+  int error;
+  const char* syscall;
+};
+
+/// What a system call gave, or why it gave nothing.
+template <typename T>
+using Result = std::variant<T, Failure>;
+
+/// The outcome of a call that gives nothing.
+using Status = std::optional<Failure>;
+
+/// Owns a descriptor.
+class FileDescriptor {
+ public:
+  FileDescriptor() = default;
+  explicit FileDescriptor(int fd) : fd_(fd) {}
+  FileDescriptor(FileDescriptor&& other) noexcept : fd_(other.Detach()) {}
+  FileDescriptor& operator=(FileDescriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+  ~FileDescriptor();
+
+  int get() const { return fd_; }
+  /// Hands the descriptor to the caller, who closes it.
+  int Detach() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_ = -1;
+};
+
+/// Owns an address range of whole pages, whatever is mapped there.
+class Range {
+ public:
+  Range() = default;
+  explicit Range(std::span<std::byte> bytes) : bytes_(bytes) {}
+  Range(Range&& other) noexcept : bytes_(other.Detach()) {}
+  Range& operator=(Range&& other) noexcept {
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+  ~Range();
+
+  std::byte* data() const { return bytes_.data(); }
+  std::size_t size() const { return bytes_.size(); }
+  /// Hands the range to the caller, who unmaps it.
+  std::span<std::byte> Detach() { return std::exchange(bytes_, {}); }
+
+ private:
+  std::span<std::byte> bytes_;
+};
+
+namespace syscall {
+
+std::size_t PageSize();
+
+// Descriptors are close-on-exec.
+Result<FileDescriptor> Open(const char* path, int flags, mode_t mode);
+Result<FileDescriptor> Duplicate(int fd);
+Result<FileDescriptor> ShmOpen(const char* name, int flags, mode_t mode);
+Result<FileDescriptor> MemfdCreate(const char* name, unsigned flags);
+Result<FileDescriptor> Eventfd(unsigned initial, int flags);
+Status Close(int fd);
+Status ShmUnlink(const char* name);
+Status Truncate(int fd, off_t length);
+Status Allocate(int fd, off_t offset, off_t length);
+Result<int> Ioctl(int fd, unsigned long request, void* argument);
+Result<int> Poll(std::span<pollfd> descriptors, int timeout);
+Result<std::size_t> Read(int fd, std::span<std::byte> bytes);
+
+/// Maps at an address that the kernel chooses. The range is `length` rounded up to the pages of what is
+/// mapped, which for hugetlbfs are not those of PageSize().
+Result<Range> Map(int fd, std::size_t length, int protection, int flags, off_t offset);
+/// Puts anonymous memory, zero and taken from nowhere until it is touched, in the place of what is mapped
+/// in `range`. On failure the range is as it was.
+Status Replace(const Range& range, int protection);
+
+Status Protect(std::span<std::byte> bytes, int protection);
+Status Sync(std::span<std::byte> bytes, int flags);
+Status Advise(std::span<std::byte> bytes, int advice);
+Status Lock(std::span<std::byte> bytes);
+Status Unlock(std::span<std::byte> bytes);
+
+}  // namespace syscall
+}  // namespace iospace
