@@ -10,6 +10,8 @@
       'defines': ['NAPI_VERSION=8', 'NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS', '_FILE_OFFSET_BITS=64'],
       # Node's own common.gypi names an older standard.
       'cflags_cc!': ['-std=gnu++17', '-std=gnu++20'],
+      # shm_open() of a glibc before 2.34.
+      'libraries': ['-lrt'],
       'cflags_cc': ['-std=c++20', '-Wall', '-Wextra', '-Werror', '-fvisibility=hidden'],
     },
   ],

@@ -1,0 +1,4 @@
+# For native/CMakeLists.txt. Needs Debian's g++-riscv64-linux-gnu.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR riscv64)
+set(CMAKE_CXX_COMPILER riscv64-linux-gnu-g++)
