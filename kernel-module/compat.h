@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * Every difference between the kernels that iospace supports, 5.10 and later,
+ * and nothing else. The rest of the module reads as if only the newest kernel
+ * existed. IOSPACE_HAVE_... come from Kbuild, which looks into the kernel's
+ * headers, because distributions backport.
+ */
+#ifndef IOSPACE_COMPAT_H
+#define IOSPACE_COMPAT_H
+
+#include <linux/eventfd.h>
+#include <linux/iommu.h>
+#include <linux/mm.h>
+#include <linux/pci.h>
+#include <linux/platform_device.h>
+
+/* A name of our own: kernels with a plain vm_flags may gain vm_flags_set(). */
+static inline void iospace_vma_flags(struct vm_area_struct *vma,
+				     unsigned long set, unsigned long clear)
+{
+#ifdef IOSPACE_HAVE_VM_FLAGS_SET
+	vm_flags_set(vma, set);
+	vm_flags_clear(vma, clear);
+#else
+	vma->vm_flags = (vma->vm_flags | set) & ~clear;
+#endif
+}
+
+/* struct vm_operations_struct */
+#ifndef IOSPACE_HAVE_MAY_SPLIT
+#define may_split split
+#endif
+
+static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
+{
+#ifdef IOSPACE_HAVE_EVENTFD_SIGNAL_1
+	eventfd_signal(eventfd);
+#else
+	eventfd_signal(eventfd, 1);
+#endif
+}
+
+/* Type of the result of struct platform_driver's remove, and its value. */
+#ifdef IOSPACE_HAVE_PLATFORM_REMOVE_VOID
+#define IOSPACE_PLATFORM_REMOVE_TYPE void
+#define IOSPACE_PLATFORM_REMOVED
+#else
+#define IOSPACE_PLATFORM_REMOVE_TYPE int
+#define IOSPACE_PLATFORM_REMOVED 0
+#endif
+
+#ifndef PCI_IRQ_INTX
+#define PCI_IRQ_INTX PCI_IRQ_LEGACY
+#endif
+
+/*
+ * Does unmapping end the device's access before it returns? Kernels that do
+ * not tell lazy domains apart may be lazy.
+ */
+static inline bool iospace_iommu_is_strict(const struct iommu_domain *domain)
+{
+#if defined(CONFIG_IOMMU_API) && defined(IOMMU_DOMAIN_DMA_FQ)
+	return domain->type == IOMMU_DOMAIN_DMA;
+#else
+	return false;
+#endif
+}
+
+#endif /* IOSPACE_COMPAT_H */

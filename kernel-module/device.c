@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * A bound device: how it comes to be, what it can do, and how it dies.
+ *
+ * Owns struct iospace_device and the mark that says "dead". Binders create and
+ * remove; files only hold references. Takes open_lock, then what the others
+ * take under it; see iospace.h.
+ */
+#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
+#include <linux/idr.h>
+#include <linux/iommu.h>
+
+#include "compat.h"
+#include "iospace.h"
+
+static DEFINE_IDA(iospace_ids);
+
+bool iospace_device_is_dead(struct iospace_device *idev)
+{
+	return READ_ONCE(idev->dead);
+}
+
+/*
+ * A device that is not dead in between can be used until exit: remove waits. So
+ * nothing in between may wait for user space.
+ */
+int iospace_device_enter(struct iospace_device *idev)
+	__acquires(&idev->srcu)
+{
+	return srcu_read_lock(&idev->srcu);
+}
+
+void iospace_device_exit(struct iospace_device *idev, int index)
+	__releases(&idev->srcu)
+{
+	srcu_read_unlock(&idev->srcu, index);
+}
+
+enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
+{
+	struct iommu_domain *domain = iommu_get_domain_for_dev(idev->dev);
+
+	if (!domain)
+		return IOSPACE_IOMMU_NONE;
+#ifdef CONFIG_IOMMU_API
+	if (domain->type == IOMMU_DOMAIN_IDENTITY)
+		return IOSPACE_IOMMU_IDENTITY;
+#endif
+	return IOSPACE_IOMMU_TRANSLATING;
+}
+
+u32 iospace_device_memory_types(struct iospace_device *idev)
+{
+	return dma_can_mmap(idev->dev) ? BIT(IOSPACE_MEMORY_COHERENT) : 0;
+}
+
+u64 iospace_device_dma_mask(struct iospace_device *idev)
+{
+	return min_not_zero(dma_get_mask(idev->dev), idev->dev->bus_dma_limit);
+}
+
+/* What is allocated was chosen under the old mask, so not while it is open. */
+int iospace_device_set_dma_mask(struct iospace_device *idev, u64 mask)
+{
+	int ret = 0;
+
+	if (!mask || (mask & (mask + 1)))
+		return -EINVAL;
+
+	mutex_lock(&idev->open_lock);
+	if (idev->dead)
+		ret = -ENODEV;
+	else if (!list_empty(&idev->files))
+		ret = -EBUSY;
+	else if (dma_set_mask_and_coherent(idev->dev, mask))
+		ret = -EOPNOTSUPP;
+	mutex_unlock(&idev->open_lock);
+	return ret;
+}
+
+int iospace_device_info(struct iospace_file *file, void *args)
+{
+	struct iospace_device *idev = file->idev;
+	struct iospace_info *info = args;
+
+	if (info->flags)
+		return -EINVAL;
+
+	*info = (struct iospace_info) {
+		.size = info->size,
+		.out_version = IOSPACE_VERSION,
+		.out_bus = idev->ops->bus,
+		.out_iommu = iospace_device_iommu(idev),
+		.out_coherent = dev_is_dma_coherent(idev->dev),
+		.out_memory_types = iospace_device_memory_types(idev),
+		.out_page_size = PAGE_SIZE,
+		.out_cache_line = dma_get_cache_alignment(),
+		.out_registers = idev->window_count,
+		.out_vectors = idev->vector_count,
+		.out_dma_mask = iospace_device_dma_mask(idev),
+		.out_max_file_bytes = READ_ONCE(iospace_max_file_bytes),
+		.out_max_total_bytes = READ_ONCE(iospace_max_total_bytes),
+	};
+	if (idev->ops->bus != IOSPACE_BUS_NONE)
+		strscpy(info->out_device, dev_name(idev->dev),
+			sizeof(info->out_device));
+	return 0;
+}
+
+static void iospace_device_free(struct kref *kref)
+{
+	struct iospace_device *idev =
+		container_of(kref, struct iospace_device, kref);
+
+	ida_free(&iospace_ids, idev->id);
+	free_page((unsigned long)idev->status);
+	cleanup_srcu_struct(&idev->srcu);
+	kfree(idev);
+}
+
+void iospace_device_put(struct iospace_device *idev)
+{
+	kref_put(&idev->kref, iospace_device_free);
+}
+
+/**
+ * iospace_device_create() - Begin a device
+ * @dev: The device; the binder has made it work
+ * @ops: The binder's
+ * @bus_data: The binder's
+ * @first_id: Lowest N of iospaceN to take
+ *
+ * The binder then adds windows and vectors, and publishes or aborts.
+ */
+struct iospace_device *iospace_device_create(struct device *dev,
+					     const struct iospace_bus_ops *ops,
+					     void *bus_data, int first_id)
+{
+	struct iospace_device *idev;
+	int ret;
+
+	idev = kzalloc(sizeof(*idev), GFP_KERNEL);
+	if (!idev)
+		return ERR_PTR(-ENOMEM);
+
+	kref_init(&idev->kref);
+	idev->dev = dev;
+	idev->ops = ops;
+	idev->bus_data = bus_data;
+	mutex_init(&idev->open_lock);
+	INIT_LIST_HEAD(&idev->files);
+	mutex_init(&idev->memory_lock);
+	INIT_LIST_HEAD(&idev->buffers);
+	mutex_init(&idev->register_lock);
+	spin_lock_init(&idev->irq_lock);
+	init_waitqueue_head(&idev->irq_wait);
+
+	ret = init_srcu_struct(&idev->srcu);
+	if (ret)
+		goto free_device;
+	idev->status = (void *)get_zeroed_page(GFP_KERNEL);
+	if (!idev->status) {
+		ret = -ENOMEM;
+		goto cleanup_srcu;
+	}
+
+	idev->id = ida_alloc_min(&iospace_ids, first_id, GFP_KERNEL);
+	if (idev->id < 0) {
+		ret = idev->id;
+		goto free_status;
+	}
+	snprintf(idev->name, sizeof(idev->name), "iospace%d", idev->id);
+	return idev;
+
+free_status:
+	free_page((unsigned long)idev->status);
+cleanup_srcu:
+	cleanup_srcu_struct(&idev->srcu);
+free_device:
+	kfree(idev);
+	return ERR_PTR(ret);
+}
+
+/**
+ * iospace_device_publish() - Let user space see a device
+ * @idev: The device, complete
+ *
+ * Return: 0; or an error, and the binder aborts.
+ */
+int iospace_device_publish(struct iospace_device *idev)
+{
+	int ret;
+
+	if (!idev->dev->dma_mask)
+		idev->dev->dma_mask = &idev->dev->coherent_dma_mask;
+	ret = dma_set_mask_and_coherent(idev->dev, DMA_BIT_MASK(64));
+	if (ret)
+		return ret;
+
+	idev->misc = (struct miscdevice) {
+		.minor = MISC_DYNAMIC_MINOR,
+		.name = idev->name,
+		.fops = &iospace_file_operations,
+		.parent = idev->dev,
+		.groups = iospace_sysfs_groups,
+		.mode = 0600,
+	};
+	return misc_register(&idev->misc);
+}
+
+/** iospace_device_abort() - Undo iospace_device_create() and what was added */
+void iospace_device_abort(struct iospace_device *idev)
+{
+	iospace_window_release_all(idev);
+	iospace_device_put(idev);
+}
+
+/**
+ * iospace_device_stop() - Make a device quiet, if it is not
+ * @idev: The device, with open_lock held
+ * @unbinding: In remove
+ *
+ * On return it interrupts no more and writes to no memory.
+ */
+void iospace_device_stop(struct iospace_device *idev, bool unbinding)
+{
+	lockdep_assert_held(&idev->open_lock);
+	if (!idev->started)
+		return;
+	iospace_irq_free(idev);
+	idev->ops->quiesce(idev, unbinding);
+	idev->started = false;
+}
+
+/**
+ * iospace_device_remove() - End a published device, whoever still uses it
+ * @idev: The device
+ *
+ * On return the device is quiet, none of its registers or memory is mapped, and
+ * all of its memory is given back.
+ */
+void iospace_device_remove(struct iospace_device *idev)
+{
+	struct iospace_file *file;
+
+	mutex_lock(&idev->open_lock);
+	WRITE_ONCE(idev->dead, true);
+	mutex_unlock(&idev->open_lock);
+
+	/* From here on no call is under way that uses the device. */
+	synchronize_srcu(&idev->srcu);
+	WRITE_ONCE(idev->status->gone, 1);
+	wake_up_all(&idev->irq_wait);
+
+	mutex_lock(&idev->open_lock);
+	iospace_device_stop(idev, true);
+	list_for_each_entry(file, &idev->files, node)
+		iospace_mmap_revoke(file);
+	mutex_unlock(&idev->open_lock);
+
+	iospace_buffer_drain(idev);
+	iospace_window_release_all(idev);
+
+	/* Last, so that nobody else has the minor while mappings are zapped. */
+	misc_deregister(&idev->misc);
+	idev->ops->disable(idev);
+	iospace_device_put(idev);
+}

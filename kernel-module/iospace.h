@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0 */
+/*
+ * The module's own types, and the functions that its files share.
+ *
+ *   struct iospace_device   one bound device and its character device
+ *   struct iospace_file     one open file of it: owns buffers, subscriptions
+ *   struct iospace_buffer   memory that the device reaches
+ *   struct iospace_window   one range of the device's registers
+ *   struct iospace_vector   one interrupt of the device
+ *
+ * Who keeps whom alive: a mapping keeps its file, a file its device structure.
+ * The device *behind* the structure may go at any time, and with it every
+ * right to call the DMA API, the bus or the registers. Whoever does so has seen
+ * that it is not dead since iospace_device_enter(), and before _exit(); or holds
+ * a lock under which iospace_device_remove() takes the thing away.
+ *
+ * Locks, outermost first:
+ *
+ *   open_lock      first open and last close of a device, its list of files
+ *   mmap_lock      of a process; under it no user memory may be touched
+ *   memory_lock    a device's list of buffers, and their memory
+ *   register_lock  the kernel's own mappings of register windows
+ *   irq_lock       vectors and subscriptions; taken in interrupt handlers
+ */
+#ifndef IOSPACE_H
+#define IOSPACE_H
+
+#include <linux/ioport.h>
+#include <linux/kref.h>
+#include <linux/list.h>
+#include <linux/miscdevice.h>
+#include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+#include <linux/wait.h>
+#include <linux/xarray.h>
+
+#include "uapi/iospace.h"
+
+#define IOSPACE_MAX_WINDOWS 16
+#define IOSPACE_MAX_VECTORS 32
+
+struct device;
+struct eventfd_ctx;
+struct iospace_device;
+struct vm_area_struct;
+
+/**
+ * struct iospace_bus_ops - What a binder does for a device
+ * @bus: Kind of bus
+ * @start: Before the first open file can use the device
+ * @quiesce: After the last one; returns when the device no longer writes to
+ *           memory. @unbinding: in remove, with the device's lock held
+ * @disable: Undoes what the binder did before iospace_device_publish()
+ */
+struct iospace_bus_ops {
+	enum iospace_bus bus;
+	int (*start)(struct iospace_device *idev);
+	void (*quiesce)(struct iospace_device *idev, bool unbinding);
+	void (*disable)(struct iospace_device *idev);
+};
+
+/**
+ * struct iospace_window - One range of the device's registers
+ * @start: Physical address, or first port
+ * @length: Bytes; 0 for an index that the device does not have
+ * @flags: enum iospace_registers_flags
+ * @name: As in struct iospace_registers; may be NULL
+ * @before: Claims what comes before the window in its first page
+ * @after: Claims what comes after the window in its last page
+ * @base: Kernel mapping, made at the first access; under register_lock
+ */
+struct iospace_window {
+	resource_size_t start;
+	resource_size_t length;
+	u32 flags;
+	const char *name;
+	struct resource before;
+	struct resource after;
+	void __iomem *base;
+};
+
+struct iospace_vector;
+
+/**
+ * struct iospace_vector_ops - How one kind of interrupt is masked
+ * @request_flags: For request_irq()
+ * @level: Stays asserted until the device is served, so it is masked when it
+ *         fires. The other members are for level-triggered vectors only
+ * @born_masked: request_irq() leaves the line masked
+ * @claim: In the handler: was it this device? Then masks the line
+ * @mask: Masks the line
+ * @unmask: Unmasks the line
+ */
+struct iospace_vector_ops {
+	unsigned long request_flags;
+	bool level;
+	bool born_masked;
+	bool (*claim)(struct iospace_vector *vector);
+	void (*mask)(struct iospace_vector *vector);
+	void (*unmask)(struct iospace_vector *vector);
+};
+
+/**
+ * struct iospace_vector - One interrupt of the device
+ * @idev: Its device
+ * @ops: Its kind
+ * @irq: The kernel's number
+ * @name: As in struct iospace_interrupt; may be NULL
+ * @fired: A level-triggered line fired, and no ENABLE came since
+ * @masked: The line is masked: it fired, or nobody wants it
+ * @count: Interrupts since the device was bound
+ * @subscriptions: Of files that have it enabled
+ */
+struct iospace_vector {
+	struct iospace_device *idev;
+	const struct iospace_vector_ops *ops;
+	unsigned int irq;
+	const char *name;
+	bool fired;
+	bool masked;
+	u64 count;
+	struct list_head subscriptions;
+};
+
+/**
+ * struct iospace_subscription - One file's interest in one vector
+ * @node: In the vector's list; empty while disabled
+ * @file: Its file
+ * @count: Interrupts while enabled
+ * @eventfd: Signalled at each, or NULL
+ */
+struct iospace_subscription {
+	struct list_head node;
+	struct iospace_file *file;
+	u64 count;
+	struct eventfd_ctx *eventfd;
+};
+
+/**
+ * struct iospace_device - One bound device
+ * @kref: Held by the binding and by each open file
+ * @id: The N of iospaceN
+ * @name: "iospaceN"
+ * @dev: The device; valid until remove has ended
+ * @ops: Its binder's
+ * @bus_data: Its binder's
+ * @misc: The character device
+ * @srcu: Read-held between iospace_device_enter() and iospace_device_exit()
+ * @dead: Remove has begun
+ * @started: The binder's start succeeded, quiesce is to come; under open_lock
+ * @status: The page that IOSPACE_STATUS_OFFSET shows
+ * @bytes: Charged for buffers
+ * @held_bytes: The part of @bytes that waits for the last close
+ * @open_lock: See the top of this file
+ * @files: Open files; under open_lock
+ * @memory_lock: See the top of this file
+ * @buffers: Buffers that have memory; under memory_lock
+ * @register_lock: See the top of this file
+ * @window_count: Of @windows
+ * @windows: Register windows
+ * @irq_lock: See the top of this file
+ * @irq_wait: Readers and pollers
+ * @vector_count: Of @vectors
+ * @vectors: Interrupts
+ */
+struct iospace_device {
+	struct kref kref;
+	int id;
+	char name[20];
+	struct device *dev;
+	const struct iospace_bus_ops *ops;
+	void *bus_data;
+	struct miscdevice misc;
+	struct srcu_struct srcu;
+	bool dead;
+	bool started;
+	struct iospace_status *status;
+	u64 bytes;
+	u64 held_bytes;
+
+	struct mutex open_lock; /* outermost */
+	struct list_head files;
+
+	struct mutex memory_lock; /* innermost mutex, under mmap_lock */
+	struct list_head buffers;
+
+	struct mutex register_lock; /* alone */
+	unsigned int window_count;
+	struct iospace_window windows[IOSPACE_MAX_WINDOWS];
+
+	spinlock_t irq_lock; /* in interrupt handlers */
+	wait_queue_head_t irq_wait;
+	unsigned int vector_count;
+	struct iospace_vector vectors[IOSPACE_MAX_VECTORS];
+};
+
+/**
+ * struct iospace_file - One open file
+ * @idev: Its device
+ * @filp: The file itself
+ * @node: In the device's list of files
+ * @bytes: Charged for buffers
+ * @buffers: By handle; lookups take their reference under its lock
+ * @mms: Address spaces that ever mapped this file; added to between
+ *       iospace_device_enter() and _exit(), under @mms_lock
+ * @mms_lock: For @mms
+ * @zeros: What a mapping of memory shows when the device is gone
+ * @ones: What a mapping of registers shows then
+ * @events: Interrupts of all vectors; under irq_lock, as @seen
+ * @seen: @events at the last read()
+ * @subscriptions: One for each vector of the device
+ */
+struct iospace_file {
+	struct iospace_device *idev;
+	struct file *filp;
+	struct list_head node;
+	u64 bytes;
+	struct xarray buffers;
+	struct list_head mms;
+	spinlock_t mms_lock; /* under mmap_lock */
+	struct page *zeros;
+	struct page *ones;
+	u64 events;
+	u64 seen;
+	struct iospace_subscription subscriptions[];
+};
+
+/**
+ * struct iospace_buffer - Memory that the device reaches
+ * @kref: Held by the handle and by each mapping; what is held back keeps the
+ *        handle's
+ * @idev: Its device
+ * @file: Who is charged; NULL when held back for a device whose file has gone
+ * @node: In the device's list while it has memory
+ * @cpu_addr: The kernel's view; NULL once the memory was given back
+ * @dma_addr: The device's view
+ * @size: Bytes, whole pages
+ */
+struct iospace_buffer {
+	struct kref kref;
+	struct iospace_device *idev;
+	struct iospace_file *file;
+	struct list_head node;
+	void *cpu_addr;
+	dma_addr_t dma_addr;
+	size_t size;
+};
+
+/* device.c */
+struct iospace_device *iospace_device_create(struct device *dev,
+					     const struct iospace_bus_ops *ops,
+					     void *bus_data, int first_id);
+int iospace_device_publish(struct iospace_device *idev);
+void iospace_device_abort(struct iospace_device *idev);
+void iospace_device_remove(struct iospace_device *idev);
+void iospace_device_stop(struct iospace_device *idev, bool unbinding);
+void iospace_device_put(struct iospace_device *idev);
+int iospace_device_enter(struct iospace_device *idev)
+	__acquires(&idev->srcu);
+void iospace_device_exit(struct iospace_device *idev, int index)
+	__releases(&idev->srcu);
+bool iospace_device_is_dead(struct iospace_device *idev);
+enum iospace_iommu iospace_device_iommu(struct iospace_device *idev);
+u32 iospace_device_memory_types(struct iospace_device *idev);
+u64 iospace_device_dma_mask(struct iospace_device *idev);
+int iospace_device_set_dma_mask(struct iospace_device *idev, u64 mask);
+int iospace_device_info(struct iospace_file *file, void *args);
+
+/* buffer.c */
+extern unsigned long iospace_max_file_bytes;
+extern unsigned long iospace_max_total_bytes;
+int iospace_buffer_alloc(struct iospace_file *file, void *args);
+void iospace_buffer_alloc_undo(struct iospace_file *file, void *args);
+int iospace_buffer_free(struct iospace_file *file, void *args);
+struct iospace_buffer *iospace_buffer_get(struct iospace_file *file,
+					  unsigned long pgoff);
+void iospace_buffer_put(struct iospace_buffer *buffer);
+void iospace_buffer_close_file(struct iospace_file *file, bool last);
+void iospace_buffer_drain(struct iospace_device *idev);
+u64 iospace_buffer_bytes(struct iospace_device *idev);
+u64 iospace_buffer_held_bytes(struct iospace_device *idev);
+
+/* registers.c */
+int iospace_window_claim(struct iospace_device *idev, unsigned int index,
+			 const struct resource *res, const char *name);
+void iospace_window_release_all(struct iospace_device *idev);
+struct iospace_window *iospace_window_find(struct iospace_device *idev,
+					   u32 index);
+int iospace_window_describe(struct iospace_file *file, void *args);
+int iospace_window_access(struct iospace_file *file, void *args);
+
+/* mmap.c */
+/* Largest buffer that an offset can name. */
+#define IOSPACE_MMAP_MAX_BUFFER min_t(u64, 1ULL << 38, LONG_MAX & PAGE_MASK)
+u64 iospace_mmap_offset_of_window(unsigned int index);
+u64 iospace_mmap_offset_of_handle(u32 handle);
+struct xa_limit iospace_mmap_handles(size_t size);
+bool iospace_mmap_handle_at(unsigned long pgoff, u32 *handle);
+int iospace_mmap(struct file *filp, struct vm_area_struct *vma);
+int iospace_mmap_open_file(struct iospace_file *file);
+void iospace_mmap_close_file(struct iospace_file *file);
+void iospace_mmap_revoke(struct iospace_file *file);
+
+/* irq.c */
+extern const struct iospace_vector_ops iospace_edge_ops;
+extern const struct iospace_vector_ops iospace_line_ops;
+void iospace_vector_add(struct iospace_device *idev,
+			const struct iospace_vector_ops *ops,
+			unsigned int irq, const char *name);
+int iospace_irq_request(struct iospace_device *idev);
+void iospace_irq_free(struct iospace_device *idev);
+void iospace_irq_subscribe(struct iospace_file *file);
+void iospace_irq_unsubscribe(struct iospace_file *file);
+void iospace_irq_update(struct iospace_device *idev);
+int iospace_irq_control(struct iospace_file *file, void *args);
+ssize_t iospace_irq_read(struct file *filp, char __user *to, size_t length,
+			 loff_t *position);
+__poll_t iospace_irq_poll(struct file *filp, poll_table *wait);
+
+/* sysfs.c */
+extern const struct attribute_group *iospace_sysfs_groups[];
+
+/* main.c */
+extern const struct file_operations iospace_file_operations;
+
+/* bind_pci.c, bind_platform.c */
+#ifdef CONFIG_PCI
+int iospace_bind_pci_init(void);
+void iospace_bind_pci_exit(void);
+#else
+static inline int iospace_bind_pci_init(void) { return 0; }
+static inline void iospace_bind_pci_exit(void) { }
+#endif
+int iospace_bind_platform_init(void);
+void iospace_bind_platform_exit(void);
+
+#endif /* IOSPACE_H */

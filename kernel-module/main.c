@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * iospace: memory that devices reach, their registers and their interrupts,
+ * for programs.
+ *
+ * This file owns the character device: open and close, the table of ioctls, and
+ * the module's start and end. It knows no bus and no device; whoever may open
+ * the file can make the device write anywhere that no IOMMU forbids, so the
+ * file is root's until an administrator decides otherwise. The contract with
+ * user space is uapi/iospace.h. Takes open_lock.
+ */
+#include <linux/module.h>
+#include <linux/nospec.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "iospace.h"
+
+static_assert(sizeof(struct iospace_info) == 136);
+static_assert(sizeof(struct iospace_alloc) == 56);
+static_assert(sizeof(struct iospace_free) == 16);
+static_assert(sizeof(struct iospace_registers) == 72);
+static_assert(sizeof(struct iospace_register_access) == 32);
+static_assert(sizeof(struct iospace_interrupt) == 64);
+static_assert(sizeof(struct iospace_status) == 8);
+
+static int iospace_start(struct iospace_device *idev)
+{
+	int ret;
+
+	ret = idev->ops->start(idev);
+	if (ret)
+		return ret;
+	ret = iospace_irq_request(idev);
+	if (ret)
+		idev->ops->quiesce(idev, false);
+	else
+		idev->started = true;
+	return ret;
+}
+
+static int iospace_open(struct inode *inode, struct file *filp)
+{
+	struct iospace_device *idev = container_of(filp->private_data,
+						   struct iospace_device, misc);
+	struct iospace_file *file;
+	int ret;
+
+	file = kzalloc(struct_size(file, subscriptions, idev->vector_count),
+		       GFP_KERNEL_ACCOUNT);
+	if (!file)
+		return -ENOMEM;
+	file->idev = idev;
+	file->filp = filp;
+	xa_init_flags(&file->buffers, XA_FLAGS_ALLOC);
+
+	mutex_lock(&idev->open_lock);
+	if (idev->dead) {
+		ret = -ENODEV;
+		goto free_file;
+	}
+	ret = iospace_mmap_open_file(file);
+	if (ret)
+		goto free_file;
+
+	iospace_irq_subscribe(file);
+	if (idev->started)
+		iospace_irq_update(idev);
+	else
+		ret = iospace_start(idev);
+	if (ret)
+		goto unsubscribe;
+
+	kref_get(&idev->kref);
+	list_add(&file->node, &idev->files);
+	filp->private_data = file;
+	mutex_unlock(&idev->open_lock);
+	return nonseekable_open(inode, filp);
+
+unsubscribe:
+	iospace_irq_unsubscribe(file);
+	iospace_mmap_close_file(file);
+free_file:
+	mutex_unlock(&idev->open_lock);
+	kfree(file);
+	return ret;
+}
+
+/* Runs when no descriptor and no mapping is left. */
+static int iospace_release(struct inode *inode, struct file *filp)
+{
+	struct iospace_file *file = filp->private_data;
+	struct iospace_device *idev = file->idev;
+	bool last;
+
+	mutex_lock(&idev->open_lock);
+	list_del(&file->node);
+	last = list_empty(&idev->files);
+	iospace_irq_unsubscribe(file);
+
+	/* First the device is made quiet, then memory goes back. */
+	if (last)
+		iospace_device_stop(idev, false);
+	else if (idev->started)
+		iospace_irq_update(idev);
+	iospace_buffer_close_file(file, last);
+	mutex_unlock(&idev->open_lock);
+
+	iospace_mmap_close_file(file);
+	kfree(file);
+	iospace_device_put(idev);
+	return 0;
+}
+
+/**
+ * struct iospace_ioctl - One row of the table of ioctls
+ * @size: Of the structure
+ * @handler: Runs while the device lives, on a copy of the structure
+ * @undo: Takes back what @handler did, if the answer could not be written
+ */
+struct iospace_ioctl {
+	size_t size;
+	int (*handler)(struct iospace_file *file, void *args);
+	void (*undo)(struct iospace_file *file, void *args);
+};
+
+static const struct iospace_ioctl iospace_ioctls[] = {
+	[IOSPACE_CMD_INFO] = {
+		.size = sizeof(struct iospace_info),
+		.handler = iospace_device_info,
+	},
+	[IOSPACE_CMD_ALLOC] = {
+		.size = sizeof(struct iospace_alloc),
+		.handler = iospace_buffer_alloc,
+		.undo = iospace_buffer_alloc_undo,
+	},
+	[IOSPACE_CMD_FREE] = {
+		.size = sizeof(struct iospace_free),
+		.handler = iospace_buffer_free,
+	},
+	[IOSPACE_CMD_REGISTERS] = {
+		.size = sizeof(struct iospace_registers),
+		.handler = iospace_window_describe,
+	},
+	[IOSPACE_CMD_REGISTER_ACCESS] = {
+		.size = sizeof(struct iospace_register_access),
+		.handler = iospace_window_access,
+	},
+	[IOSPACE_CMD_INTERRUPT] = {
+		.size = sizeof(struct iospace_interrupt),
+		.handler = iospace_irq_control,
+	},
+};
+
+static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
+				   unsigned long argument)
+{
+	struct iospace_file *file = filp->private_data;
+	void __user *user = (void __user *)argument;
+	const struct iospace_ioctl *ioctl;
+	union {
+		u32 size;
+		struct iospace_info info;
+		struct iospace_alloc alloc;
+		struct iospace_free free;
+		struct iospace_registers registers;
+		struct iospace_register_access access;
+		struct iospace_interrupt interrupt;
+	} args;
+	unsigned int command = _IOC_NR(request);
+	u32 size;
+	int index, ret;
+
+	if (request != _IO(IOSPACE_TYPE, command) ||
+	    command >= ARRAY_SIZE(iospace_ioctls))
+		return -ENOTTY;
+	ioctl = &iospace_ioctls[array_index_nospec(command,
+						   ARRAY_SIZE(iospace_ioctls))];
+
+	if (get_user(size, (u32 __user *)user))
+		return -EFAULT;
+	/* Every structure is as it was first published. */
+	if (size < ioctl->size)
+		return -EINVAL;
+	ret = copy_struct_from_user(&args, ioctl->size, user, size);
+	if (ret)
+		return ret;
+	/* It may have changed between the two readings. */
+	args.size = size;
+
+	/* Not around the copying, which may wait for user space for ever. */
+	index = iospace_device_enter(file->idev);
+	ret = iospace_device_is_dead(file->idev) ? -ENODEV :
+						   ioctl->handler(file, &args);
+	iospace_device_exit(file->idev, index);
+	if (ret)
+		return ret;
+
+	if (copy_to_user(user, &args, ioctl->size)) {
+		if (ioctl->undo)
+			ioctl->undo(file, &args);
+		return -EFAULT;
+	}
+	return 0;
+}
+
+const struct file_operations iospace_file_operations = {
+	.owner		= THIS_MODULE,
+	.open		= iospace_open,
+	.release	= iospace_release,
+	.read		= iospace_irq_read,
+	.poll		= iospace_irq_poll,
+	.unlocked_ioctl	= iospace_unlocked_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
+	.mmap		= iospace_mmap,
+};
+
+static int __init iospace_init(void)
+{
+	int ret;
+
+	ret = iospace_bind_platform_init();
+	if (ret)
+		return ret;
+	ret = iospace_bind_pci_init();
+	if (ret)
+		iospace_bind_platform_exit();
+	return ret;
+}
+module_init(iospace_init);
+
+static void __exit iospace_exit(void)
+{
+	iospace_bind_pci_exit();
+	iospace_bind_platform_exit();
+}
+module_exit(iospace_exit);
+
+MODULE_DESCRIPTION("DMA memory, registers and interrupts of devices for programs");
+MODULE_VERSION("0.1.0");
+MODULE_LICENSE("Dual MIT/GPL");

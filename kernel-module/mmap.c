@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0
+/*
+ * Mappings of an open file: the status page, register windows and buffers.
+ *
+ * Owns the meaning of mmap offsets, and how mappings are taken away when the
+ * device goes. Everything is mapped at once; a fault is the sign that the
+ * device has gone, and brings a page of the file's own.
+ *
+ * Runs under mmap_lock, and takes memory_lock (by a buffer's last reference)
+ * and mms_lock.
+ */
+#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "compat.h"
+#include "iospace.h"
+
+/*
+ * Offsets, in pages, below 2^44 bytes. The upper half is 16 slots for register
+ * windows. The lower half is 32 classes for buffers: class n has slots of 2^n
+ * pages for buffers of up to that, so that no offset inside of a buffer is the
+ * start of another. A handle is class and slot; slot 0 of class 0 is the
+ * status page.
+ */
+#define IOSPACE_PGOFF_BITS	(44 - PAGE_SHIFT)
+#define IOSPACE_PGOFF_WINDOWS	(1UL << (IOSPACE_PGOFF_BITS - 1))
+#define IOSPACE_WINDOW_SHIFT	(IOSPACE_PGOFF_BITS - 5)
+#define IOSPACE_CLASS_SHIFT	(IOSPACE_PGOFF_BITS - 6)
+#define IOSPACE_CLASS_MASK	((1UL << IOSPACE_CLASS_SHIFT) - 1)
+
+static_assert(IOSPACE_MAX_WINDOWS <= 16);
+
+/* One address space that mapped a file. */
+struct iospace_mm {
+	struct list_head node;
+	struct mm_struct *mm;
+};
+
+u64 iospace_mmap_offset_of_window(unsigned int index)
+{
+	unsigned long pgoff = (unsigned long)index << IOSPACE_WINDOW_SHIFT;
+
+	return (u64)(IOSPACE_PGOFF_WINDOWS | pgoff) << PAGE_SHIFT;
+}
+
+u64 iospace_mmap_offset_of_handle(u32 handle)
+{
+	u32 class = handle >> IOSPACE_CLASS_SHIFT;
+	unsigned long slot = handle & IOSPACE_CLASS_MASK;
+
+	return (u64)((unsigned long)class << IOSPACE_CLASS_SHIFT |
+		     slot << class) << PAGE_SHIFT;
+}
+
+/* The handles that a buffer of @size may have. */
+struct xa_limit iospace_mmap_handles(size_t size)
+{
+	u32 class = order_base_2(size >> PAGE_SHIFT);
+	u32 first = class << IOSPACE_CLASS_SHIFT;
+	u32 slots = 1U << (IOSPACE_CLASS_SHIFT - class);
+
+	return XA_LIMIT(max(first, 1U), first + slots - 1);
+}
+
+bool iospace_mmap_handle_at(unsigned long pgoff, u32 *handle)
+{
+	unsigned long class = pgoff >> IOSPACE_CLASS_SHIFT;
+	unsigned long rest = pgoff & IOSPACE_CLASS_MASK;
+
+	if (class > IOSPACE_CLASS_SHIFT || rest & ((1UL << class) - 1))
+		return false;
+	*handle = class << IOSPACE_CLASS_SHIFT | rest >> class;
+	return true;
+}
+
+/*
+ * A PFN mapping gets the page with no reference, and cached, whatever the type
+ * of the mapping was: the page was filled through the cache. In a mapping of
+ * pages the page is counted.
+ */
+static vm_fault_t iospace_mmap_substitute(struct vm_fault *vmf,
+					  struct page *page)
+{
+	struct vm_area_struct *vma = vmf->vma;
+	struct iospace_file *file = vma->vm_file->private_data;
+
+	if (!iospace_device_is_dead(file->idev))
+		return VM_FAULT_SIGBUS;
+
+	if (vma->vm_flags & VM_PFNMAP)
+		return vmf_insert_pfn_prot(vma, vmf->address, page_to_pfn(page),
+					   vm_get_page_prot(vma->vm_flags));
+	get_page(page);
+	vmf->page = page;
+	return 0;
+}
+
+static vm_fault_t iospace_mmap_status_fault(struct vm_fault *vmf)
+{
+	struct iospace_file *file = vmf->vma->vm_file->private_data;
+
+	vmf->page = virt_to_page(file->idev->status);
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct iospace_mmap_status_ops = {
+	.fault		= iospace_mmap_status_fault,
+};
+
+static int iospace_mmap_status(struct vm_area_struct *vma)
+{
+	if (vma->vm_flags & VM_WRITE)
+		return -EACCES;
+	if (vma_pages(vma) != 1)
+		return -EINVAL;
+
+	iospace_vma_flags(vma, VM_DONTEXPAND | VM_DONTDUMP, VM_MAYWRITE);
+	vma->vm_ops = &iospace_mmap_status_ops;
+	return 0;
+}
+
+static vm_fault_t iospace_mmap_window_fault(struct vm_fault *vmf)
+{
+	struct iospace_file *file = vmf->vma->vm_file->private_data;
+
+	return iospace_mmap_substitute(vmf, file->ones);
+}
+
+/* x86 forgets to free the type of a range that is unmapped in parts. */
+static int iospace_mmap_window_split(struct vm_area_struct *vma,
+				     unsigned long address)
+{
+	return -EINVAL;
+}
+
+static const struct vm_operations_struct iospace_mmap_window_ops = {
+	.fault		= iospace_mmap_window_fault,
+	.may_split	= iospace_mmap_window_split,
+};
+
+static int iospace_mmap_window(struct iospace_file *file,
+			       struct vm_area_struct *vma)
+{
+	unsigned long pgoff = vma->vm_pgoff - IOSPACE_PGOFF_WINDOWS;
+	struct iospace_window *window;
+	unsigned long first, last;
+
+	if (pgoff & ((1UL << IOSPACE_WINDOW_SHIFT) - 1))
+		return -EINVAL;
+	window = iospace_window_find(file->idev, pgoff >> IOSPACE_WINDOW_SHIFT);
+	if (!window || !(window->flags & IOSPACE_REGISTERS_MMAP))
+		return -EINVAL;
+
+	first = PHYS_PFN(window->start);
+	last = PHYS_PFN(window->start + window->length - 1);
+	if (vma_pages(vma) - 1 > last - first)
+		return -EINVAL;
+
+	iospace_vma_flags(vma, VM_IO | VM_DONTEXPAND | VM_DONTDUMP, 0);
+	vma->vm_page_prot = pgprot_device(vma->vm_page_prot);
+	vma->vm_ops = &iospace_mmap_window_ops;
+	return io_remap_pfn_range(vma, vma->vm_start, first,
+				  vma->vm_end - vma->vm_start,
+				  vma->vm_page_prot);
+}
+
+static void iospace_mmap_buffer_open(struct vm_area_struct *vma)
+{
+	struct iospace_buffer *buffer = vma->vm_private_data;
+
+	kref_get(&buffer->kref);
+}
+
+static void iospace_mmap_buffer_close(struct vm_area_struct *vma)
+{
+	iospace_buffer_put(vma->vm_private_data);
+}
+
+static vm_fault_t iospace_mmap_buffer_fault(struct vm_fault *vmf)
+{
+	struct iospace_file *file = vmf->vma->vm_file->private_data;
+
+	return iospace_mmap_substitute(vmf, file->zeros);
+}
+
+static const struct vm_operations_struct iospace_mmap_buffer_ops = {
+	.open		= iospace_mmap_buffer_open,
+	.close		= iospace_mmap_buffer_close,
+	.fault		= iospace_mmap_buffer_fault,
+};
+
+static int iospace_mmap_buffer(struct iospace_file *file,
+			       struct vm_area_struct *vma)
+{
+	struct iospace_device *idev = file->idev;
+	struct iospace_buffer *buffer;
+	unsigned long pgoff = vma->vm_pgoff;
+	int ret = -EINVAL;
+
+	buffer = iospace_buffer_get(file, pgoff);
+	if (!buffer)
+		return -EINVAL;
+	if (vma_pages(vma) > buffer->size >> PAGE_SHIFT)
+		goto put_buffer;
+
+	iospace_vma_flags(vma, VM_IO | VM_DONTEXPAND | VM_DONTDUMP, 0);
+
+	/* To the DMA API vm_pgoff is a place inside of the buffer. */
+	vma->vm_pgoff = 0;
+	ret = dma_mmap_attrs(idev->dev, vma, buffer->cpu_addr,
+			     buffer->dma_addr, buffer->size, 0);
+	vma->vm_pgoff = pgoff;
+	if (ret)
+		goto put_buffer;
+
+	/* The mapping owns the reference from here. */
+	vma->vm_private_data = buffer;
+	vma->vm_ops = &iospace_mmap_buffer_ops;
+	return 0;
+
+put_buffer:
+	iospace_buffer_put(buffer);
+	return ret;
+}
+
+/* Remembers who maps, for iospace_mmap_revoke(). */
+static int iospace_mmap_record(struct iospace_file *file, struct mm_struct *mm)
+{
+	struct iospace_mm *record, *known;
+
+	record = kmalloc(sizeof(*record), GFP_KERNEL_ACCOUNT);
+	if (!record)
+		return -ENOMEM;
+
+	spin_lock(&file->mms_lock);
+	list_for_each_entry(known, &file->mms, node) {
+		if (known->mm == mm) {
+			spin_unlock(&file->mms_lock);
+			kfree(record);
+			return 0;
+		}
+	}
+	mmgrab(mm);
+	record->mm = mm;
+	list_add(&record->node, &file->mms);
+	spin_unlock(&file->mms_lock);
+	return 0;
+}
+
+int iospace_mmap(struct file *filp, struct vm_area_struct *vma)
+{
+	struct iospace_file *file = filp->private_data;
+	int index, ret;
+
+	/* A descriptor opened for reading has VM_MAYSHARE without VM_SHARED. */
+	if (!(vma->vm_flags & VM_MAYSHARE) || vma->vm_flags & VM_EXEC)
+		return -EINVAL;
+	iospace_vma_flags(vma, 0, VM_MAYEXEC);
+
+	index = iospace_device_enter(file->idev);
+	ret = -ENODEV;
+	if (iospace_device_is_dead(file->idev))
+		goto exit;
+	ret = iospace_mmap_record(file, vma->vm_mm);
+	if (ret)
+		goto exit;
+
+	if (vma->vm_pgoff == IOSPACE_STATUS_OFFSET >> PAGE_SHIFT)
+		ret = iospace_mmap_status(vma);
+	else if (vma->vm_pgoff >= IOSPACE_PGOFF_WINDOWS)
+		ret = iospace_mmap_window(file, vma);
+	else
+		ret = iospace_mmap_buffer(file, vma);
+exit:
+	iospace_device_exit(file->idev, index);
+	return ret;
+}
+
+/*
+ * What was written through the cache would not be seen through a mapping that
+ * bypasses it, but what was in memory before. Streaming DMA writes it back.
+ */
+static void iospace_mmap_clean(struct iospace_device *idev, struct page *page)
+{
+	dma_addr_t addr;
+
+	if (dev_is_dma_coherent(idev->dev))
+		return;
+	addr = dma_map_page(idev->dev, page, 0, PAGE_SIZE, DMA_TO_DEVICE);
+	if (!dma_mapping_error(idev->dev, addr))
+		dma_unmap_page(idev->dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
+}
+
+int iospace_mmap_open_file(struct iospace_file *file)
+{
+	INIT_LIST_HEAD(&file->mms);
+	spin_lock_init(&file->mms_lock);
+
+	file->zeros = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!file->zeros)
+		return -ENOMEM;
+	file->ones = alloc_page(GFP_KERNEL_ACCOUNT);
+	if (!file->ones) {
+		__free_page(file->zeros);
+		return -ENOMEM;
+	}
+	memset(page_address(file->ones), 0xff, PAGE_SIZE);
+	iospace_mmap_clean(file->idev, file->zeros);
+	iospace_mmap_clean(file->idev, file->ones);
+	return 0;
+}
+
+void iospace_mmap_close_file(struct iospace_file *file)
+{
+	struct iospace_mm *record, *next;
+
+	list_for_each_entry_safe(record, next, &file->mms, node) {
+		mmdrop(record->mm);
+		kfree(record);
+	}
+	__free_page(file->ones);
+	__free_page(file->zeros);
+}
+
+/**
+ * iospace_mmap_revoke() - Take all mappings of a file away
+ * @file: An open file of a dead device
+ *
+ * The kernel links a mapping to its file only after iospace_mmap() has
+ * returned, so one that saw a living device may not be there yet to be zapped.
+ * It runs with mmap_lock held for writing until it is linked: taking the lock
+ * waits for it. No new address space can be recorded any more.
+ */
+void iospace_mmap_revoke(struct iospace_file *file)
+{
+	struct iospace_mm *record;
+
+	list_for_each_entry(record, &file->mms, node) {
+		mmap_read_lock(record->mm);
+		mmap_read_unlock(record->mm);
+	}
+	unmap_mapping_range(file->filp->f_mapping, 0, 0, 1);
+}
