@@ -1,0 +1,110 @@
+/**
+ * The argument checks. Each returns what it was given; success comes first and allocates nothing, for some
+ * of them run at every register access.
+ *
+ * @module
+ */
+import { outOfRange, wrongType, wrongValue } from './errors.js';
+
+/** An integer from `least` to `most`, both within the exact integers of a `number`. */
+export function checkInteger(name: string, value: unknown, least: number, most: number): number {
+  if (Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most) {
+    return value as number;
+  }
+  if (typeof value !== 'number') {
+    throw wrongType(name, 'a number', value);
+  }
+  throw outOfRange(name, `an integer from ${least} to ${most}`, value);
+}
+
+/** An integer as {@link checkInteger}, or, absent, what stands for it. */
+export function checkOptionalInteger(
+  name: string,
+  value: unknown,
+  least: number,
+  most: number,
+  absent: number,
+): number {
+  return value === undefined ? absent : checkInteger(name, value, least, most);
+}
+
+/** A 64-bit unsigned quantity, given as `bigint` or as an exact `number`. */
+export function checkUint64(name: string, value: unknown): bigint {
+  if (typeof value === 'bigint') {
+    if (value >= 0n && value <= 0xffff_ffff_ffff_ffffn) {
+      return value;
+    }
+    throw outOfRange(name, 'an integer from 0 to 2^64 - 1', value);
+  }
+  if (typeof value !== 'number') {
+    throw wrongType(name, 'a bigint or a number', value);
+  }
+  return BigInt(checkInteger(name, value, 0, Number.MAX_SAFE_INTEGER));
+}
+
+/**
+ * A range of bytes inside `available` bytes; its length, absent, is all that follows `offset`.
+ *
+ * @returns the length
+ */
+export function checkRange(offset: unknown, length: unknown, available: number): number {
+  const start = checkInteger('offset', offset, 0, available);
+  return checkOptionalInteger('length', length, 0, available - start, available - start);
+}
+
+export function checkString(name: string, value: unknown): string {
+  if (typeof value !== 'string') {
+    throw wrongType(name, 'a string', value);
+  }
+  if (value.includes('\0')) {
+    throw wrongValue(name, 'a string without null bytes', value);
+  }
+  return value;
+}
+
+export function checkBoolean(name: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') {
+    throw wrongType(name, 'true or false', value);
+  }
+  return value;
+}
+
+/** One of the known words. */
+export function checkOneOf<T extends string>(name: string, value: unknown, known: readonly T[]): T {
+  const found = known.find((word) => word === value);
+  if (found !== undefined) {
+    return found;
+  }
+  const words = known.map((word) => `'${word}'`);
+  throw wrongValue(name, words.length === 1 ? `${words[0]}` : `one of ${words.join(', ')}`, value);
+}
+
+/** An object of options, none of them unknown: a misspelt option must not be ignored. */
+export function checkOptions<T extends object>(
+  value: T | undefined,
+  known: readonly (keyof T & string)[],
+): Partial<T> {
+  if (value === undefined) {
+    return {};
+  }
+  if (typeof value !== 'object' || value === null) {
+    throw wrongType('options', 'an object', value);
+  }
+  for (const key of Object.keys(value)) {
+    if (!known.some((word) => word === key)) {
+      throw wrongValue(
+        'options',
+        known.length === 0 ? 'no option' : `only the options ${known.join(', ')}`,
+        key,
+      );
+    }
+  }
+  return value;
+}
+
+export function checkSignal(value: unknown): AbortSignal {
+  if (!(value instanceof AbortSignal)) {
+    throw wrongType('signal', 'an AbortSignal', value);
+  }
+  return value;
+}
