@@ -49,7 +49,9 @@ function run(command, args) {
 }
 
 function isInstalled(name) {
-  const { status, stdout } = spawnSync('dpkg-query', ['-W', '-f', '${db:Status-Status}', name], { encoding: 'utf8' });
+  const { status, stdout } = spawnSync('dpkg-query', ['-W', '-f', '${db:Status-Status}', name], {
+    encoding: 'utf8',
+  });
   return status === 0 && stdout.startsWith('installed');
 }
 
@@ -59,7 +61,9 @@ function privilege() {
     return [];
   }
   const asked = process.stdin.isTTY ? ['sudo'] : ['sudo', '-n'];
-  return spawnSync(asked[0], [...asked.slice(1), 'true'], { stdio: 'inherit' }).status === 0 ? asked : undefined;
+  return spawnSync(asked[0], [...asked.slice(1), 'true'], { stdio: 'inherit' }).status === 0
+    ? asked
+    : undefined;
 }
 
 function aptGet(prefix, args) {
@@ -89,7 +93,9 @@ function setUpDebian(purpose) {
   }
   const advice = `missing Debian packages; as root: apt-get install ${missing.join(' ')}`;
   const addonTools = [['g++'], ['make'], ['python3']];
-  const canBuild = addonTools.every(([tool]) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0);
+  const canBuild = addonTools.every(
+    ([tool]) => spawnSync(tool, ['--version'], { stdio: 'ignore' }).status === 0,
+  );
   if (purpose !== 'demo' || !canBuild) {
     fail(advice);
   }
@@ -98,7 +104,9 @@ function setUpDebian(purpose) {
 
 /** npm packages exactly as the lock file has them; a copy of its hash tells when that was done. */
 function setUpNpm() {
-  const lock = createHash('sha256').update(readFileSync(join(root, 'package-lock.json'))).digest('hex');
+  const lock = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
   const mark = join(root, 'node_modules', '.iospace-lock');
   if (existsSync(mark) && readFileSync(mark, 'utf8') === lock) {
     return;

@@ -1,0 +1,158 @@
+/**
+ * The cache: what is fetched or built once and used again. Each entry is a directory that is named by what
+ * made it, appears whole or not at all, and never changes afterwards, so processes share it without asking.
+ *
+ * @module
+ */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { access, mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { missingTool } from './tools.js';
+
+/** The rooms of the cache: one directory and one lock each. */
+export const cacheKinds = ['apt', 'packages', 'kernels', 'modules', 'node', 'images'] as const;
+export type CacheKind = (typeof cacheKinds)[number];
+
+/** The directory of the cache: `$XDG_CACHE_HOME/iospace`, else `~/.cache/iospace`. */
+export function cacheDirectory(): string {
+  const base = process.env['XDG_CACHE_HOME'];
+  return join(base !== undefined && isAbsolute(base) ? base : join(homedir(), '.cache'), 'iospace');
+}
+
+/** The directory of one room. */
+export function cacheRoom(kind: CacheKind): string {
+  return join(cacheDirectory(), kind);
+}
+
+export function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * Runs `body` while holding the lock of a room, against other processes and other calls in this one. The lock
+ * is `flock`'s, held by a child whose stdin we keep open: however this process ends, the lock is released.
+ */
+export async function withLock<T>(kind: CacheKind, body: () => Promise<T>): Promise<T> {
+  await mkdir(cacheDirectory(), { recursive: true });
+  const holder = spawn('flock', [join(cacheDirectory(), `${kind}.lock`), 'sh', '-c', 'echo; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    // A Ctrl-C at the terminal is for us; the lock is held until we are through.
+    detached: true,
+  });
+  const ended = once(holder, 'exit');
+  try {
+    await Promise.race([
+      once(holder.stdout, 'data'),
+      ended.then(([code]) => {
+        throw new Error(`flock ended with ${code} before it had the lock`);
+      }),
+    ]).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === 'ENOENT' ? missingTool('flock', error) : error;
+    });
+    return await body();
+  } finally {
+    holder.stdin.end();
+    await ended.catch(() => {});
+  }
+}
+
+/** Every change of a source file leaves an entry in these rooms. */
+const growing: readonly CacheKind[] = ['images', 'modules'];
+const unusedAfter = 7 * 24 * 3600 * 1000;
+
+/** Removes what has not been used for a week from a room that grows. */
+async function prune(kind: CacheKind): Promise<void> {
+  for (const name of growing.includes(kind) ? await readdir(cacheRoom(kind)) : []) {
+    const entry = join(cacheRoom(kind), name);
+    if (Date.now() - (await stat(entry)).mtimeMs > unusedAfter) {
+      await rm(entry, { recursive: true, force: true });
+    }
+  }
+}
+
+/**
+ * The directory of an entry; made first if it is not there.
+ *
+ * @param kind - the room
+ * @param key - names everything that decides the content; letters that may stand in a file name
+ * @param make - fills the directory it is given, which gets its name when all of it is there
+ */
+export async function cached(
+  kind: CacheKind,
+  key: string,
+  make: (directory: string) => Promise<void>,
+): Promise<string> {
+  const entry = join(cacheRoom(kind), key);
+  if (await exists(entry)) {
+    const now = new Date();
+    await utimes(entry, now, now);
+    return entry;
+  }
+  return withLock(kind, async () => {
+    if (await exists(entry)) {
+      return entry;
+    }
+    // Under the lock there is one maker: a leftover belongs to one that was killed.
+    const unfinished = join(cacheRoom(kind), `.${key}`);
+    await rm(unfinished, { recursive: true, force: true });
+    await mkdir(unfinished, { recursive: true });
+    try {
+      await make(unfinished);
+      await prune(kind);
+      await rename(unfinished, entry);
+    } catch (error) {
+      await rm(unfinished, { recursive: true, force: true });
+      throw error;
+    }
+    return entry;
+  });
+}
+
+/** An entry of the cache. */
+export interface CacheEntry {
+  kind: CacheKind;
+  name: string;
+  path: string;
+  /** What it occupies on the disk, in bytes. */
+  byteLength: number;
+}
+
+async function occupied(path: string): Promise<number> {
+  const entries = await readdir(path, { withFileTypes: true, recursive: true });
+  const sizes = await Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map(async (entry) => (await stat(join(entry.parentPath, entry.name))).blocks * 512),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/** What is in the cache. */
+export async function listCache(): Promise<CacheEntry[]> {
+  const entries: CacheEntry[] = [];
+  for (const kind of cacheKinds) {
+    const room = cacheRoom(kind);
+    for (const name of (await exists(room)) ? (await readdir(room)).sort() : []) {
+      // What begins with a dot is not finished.
+      if (!name.startsWith('.')) {
+        const path = join(room, name);
+        entries.push({ kind, name, path, byteLength: await occupied(path) });
+      }
+    }
+  }
+  return entries;
+}
+
+/** Removes everything from the cache. Machines that run have read what they need. */
+export async function cleanCache(): Promise<void> {
+  for (const kind of cacheKinds) {
+    if (await exists(cacheRoom(kind))) {
+      await withLock(kind, () => rm(cacheRoom(kind), { recursive: true, force: true }));
+    }
+  }
+}

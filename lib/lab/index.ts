@@ -1,0 +1,21 @@
+/**
+ * Emulated machines in which a Node program runs against the iospace kernel module.
+ *
+ * @module
+ */
+export { type CacheEntry, cacheDirectory, cleanCache, listCache } from './cache.js';
+export { LabError, type LabErrorCode } from './errors.js';
+export { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
+export { isFault } from './kernel-log.js';
+export {
+  type Arch,
+  fetchedKernels,
+  fetchKernel,
+  type Kernel,
+  type KernelName,
+  kernelNames,
+} from './kernels.js';
+export { type BootOptions, Machine } from './machine.js';
+export type { MachineName } from './machines.js';
+export type { FetchOptions } from './packages.js';
+export type { Input, RunOptions, RunResult } from './run.js';

@@ -1,0 +1,47 @@
+/**
+ * Builds `iospace.ko` for a kernel of the lab.
+ *
+ * @module
+ */
+import { cp, mkdir, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { cached } from './cache.js';
+import type { Kernel } from './kernels.js';
+import type { FetchOptions } from './packages.js';
+import { directoryKey, packageRoot, sourceFiles } from './sources.js';
+import { toolPrefix } from './toolchain.js';
+import { tool } from './tools.js';
+
+const sources = join(packageRoot, 'kernel-module');
+
+/** kbuild's names of the architectures. */
+const kbuildArch = { amd64: 'x86', arm64: 'arm64' } as const;
+
+/**
+ * The module for a kernel, built where its sources have changed.
+ *
+ * The build happens in a copy: the same sources are built for several kernels, by several processes.
+ *
+ * @returns the path of `iospace.ko`
+ * @throws LabError with code `ERR_IOSPACE_LAB_BUILD` and the compiler's messages
+ */
+export async function buildModule(
+  kernel: Kernel,
+  { signal, onProgress }: FetchOptions = {},
+): Promise<string> {
+  const key = `${kernel.release}-${await directoryKey(sources)}`;
+  const entry = await cached('modules', key, async (directory) => {
+    onProgress?.(`building iospace.ko for ${kernel.release}`);
+    const copy = join(directory, 'build');
+    for (const file of await sourceFiles(sources)) {
+      await mkdir(dirname(join(copy, file)), { recursive: true });
+      await cp(join(sources, file), join(copy, file));
+    }
+    const prefix = toolPrefix(kernel.arch);
+    // Debian's headers name the compiler of the kernel's release; any that is near will do.
+    const compiler = [`ARCH=${kbuildArch[kernel.arch]}`, `CROSS_COMPILE=${prefix}`, `CC=${prefix}gcc`];
+    await tool('make', ['-s', '-j2', '-C', kernel.headers, `M=${copy}`, ...compiler, 'modules'], { signal });
+    await rename(join(copy, 'iospace.ko'), join(directory, 'iospace.ko'));
+  });
+  return join(entry, 'iospace.ko');
+}

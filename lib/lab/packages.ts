@@ -1,0 +1,167 @@
+/**
+ * Debian packages by name, through apt with a root of its own inside the cache: it knows more releases and
+ * architectures than this system, needs no privilege, and changes nothing on it. The mirror and the proxies are
+ * those of this system.
+ *
+ * @module
+ */
+
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cached, cacheRoom, exists, withLock } from './cache.js';
+import { LabError } from './errors.js';
+import { type ToolOptions, throwIfAborted, tool } from './tools.js';
+
+const releases = ['bullseye', 'bookworm', 'trixie'];
+/** Bullseye's backports are closed. */
+const backports = ['bookworm', 'trixie'];
+
+/** Debian's keys, under the names that Debian 12 and 13 give them. */
+const keyrings = ['archive-keyring', 'archive-removed-keys']
+  .flatMap((name) => ['gpg', 'pgp'].map((suffix) => `/usr/share/keyrings/debian-${name}.${suffix}`))
+  .filter((path) => existsSync(path));
+
+export interface FetchOptions {
+  signal?: AbortSignal | undefined;
+  onProgress?: ((message: string) => void) | undefined;
+}
+
+interface Mirrors {
+  main: string;
+  security: string | undefined;
+}
+
+/** Where this system gets its packages from. */
+async function systemMirrors(): Promise<Mirrors> {
+  const format = '$(REPO_URI) $(ORIGIN) $(LABEL)';
+  const targets = (await tool('apt-get', ['indextargets', '--format', format, 'Created-By: Packages'])).split(
+    '\n',
+  );
+  const find = (label: string) => targets.find((line) => line.endsWith(` Debian ${label}`))?.split(' ')[0];
+  const main = find('Debian');
+  if (main === undefined) {
+    throw new LabError(
+      'ERR_IOSPACE_LAB_MISSING',
+      'apt knows no Debian mirror; the lab needs one in /etc/apt/sources.list, and `apt-get update` to have run once',
+    );
+  }
+  return { main, security: find('Debian-Security') };
+}
+
+function sourcesList({ main, security }: Mirrors): string {
+  const signed = `[signed-by=${keyrings.join(',')}]`;
+  return [
+    ...releases.map((release) => `deb ${signed} ${main} ${release} main`),
+    ...backports.map((release) => `deb ${signed} ${main} ${release}-backports main`),
+    ...(security === undefined
+      ? []
+      : releases.map((release) => `deb ${signed} ${security} ${release}-security main`)),
+    '',
+  ].join('\n');
+}
+
+/** This system's proxies and how patient its apt is; the rest of its configuration stays out. */
+async function systemAcquire(): Promise<string[]> {
+  const settings = (await tool('apt-config', ['dump', 'Acquire'])).split('\n');
+  return settings.filter((line) => /^Acquire::(?:https?|Retries|ForceIPv[46])\b/.test(line));
+}
+
+/** Makes the private root of apt where there is none, and returns the environment that selects it. */
+async function aptEnvironment(): Promise<{ APT_CONFIG: string }> {
+  const root = cacheRoom('apt');
+  const configuration = join(root, 'apt.conf');
+  if (!(await exists(configuration))) {
+    for (const directory of ['etc', 'lists/partial', 'archives/partial']) {
+      await mkdir(join(root, directory), { recursive: true });
+    }
+    await writeFile(join(root, 'etc/sources.list'), sourcesList(await systemMirrors()));
+    await writeFile(join(root, 'status'), '');
+    const lines = [
+      ...(await systemAcquire()),
+      `Dir::Etc "${root}/etc";`,
+      // Where a mirror wants a password, it is this system's.
+      'Dir::Etc::netrc "/etc/apt/auth.conf";',
+      'Dir::Etc::netrcparts "/etc/apt/auth.conf.d";',
+      `Dir::State "${root}";`,
+      `Dir::State::status "${root}/status";`,
+      `Dir::Cache "${root}";`,
+      'APT::Architecture "amd64";',
+      'APT::Architectures { "amd64"; "arm64"; };',
+      // The user _apt could not reach a cache below /root.
+      'APT::Sandbox::User "root";',
+      'Acquire::Languages "none";',
+      '',
+    ];
+    await writeFile(configuration, lines.join('\n'));
+  }
+  return { APT_CONFIG: configuration };
+}
+
+const aptFailure = 'ERR_IOSPACE_LAB_MISSING';
+
+async function update(env: { APT_CONFIG: string }, { signal, onProgress }: FetchOptions): Promise<void> {
+  onProgress?.("fetching Debian's package lists");
+  await tool('apt-get', ['update', '-qq'], { env, signal, failure: aptFailure });
+}
+
+/**
+ * The names of the packages that match a regular expression (apt's: POSIX extended).
+ *
+ * Asks the mirror only if nothing matches in the lists that are already here.
+ */
+export function findPackages(pattern: string, options: FetchOptions = {}): Promise<string[]> {
+  return withLock('apt', async () => {
+    const env = await aptEnvironment();
+    const search = async () => {
+      const found = await tool('apt-cache', ['search', '--names-only', pattern], {
+        env,
+        signal: options.signal,
+      });
+      return found.split('\n').flatMap((line) => line.split(' - ')[0] || []);
+    };
+    const known = await search();
+    if (known.length > 0) {
+      return known;
+    }
+    await update(env, options);
+    return search();
+  });
+}
+
+/**
+ * Fetches packages and unpacks them into one directory.
+ *
+ * @param names - as `apt-get download` takes them: `linux-kbuild-6.1`, `busybox-static:arm64`
+ */
+export async function unpackPackages(
+  names: readonly string[],
+  directory: string,
+  options: FetchOptions = {},
+): Promise<void> {
+  options.onProgress?.(`fetching ${names.join(', ')}`);
+  await withLock('apt', async () => {
+    const env = await aptEnvironment();
+    const downloads = await mkdtemp(join(cacheRoom('apt'), 'download-'));
+    const how: ToolOptions = { cwd: downloads, env, signal: options.signal, failure: aptFailure };
+    const download = () => tool('apt-get', ['download', '-qq', ...names], how);
+    try {
+      // The lists may be older than what the mirror still has.
+      await download().catch(async (error: unknown) => {
+        throwIfAborted(options.signal);
+        await update(env, options).catch(() => Promise.reject(error));
+        await download();
+      });
+      for (const file of (await readdir(downloads)).sort()) {
+        await tool('dpkg', ['-x', join(downloads, file), directory], { signal: options.signal });
+      }
+    } finally {
+      await rm(downloads, { recursive: true, force: true });
+    }
+  });
+}
+
+/** The directory of one unpacked package, fetched once. */
+export function unpackedPackage(name: string, options: FetchOptions = {}): Promise<string> {
+  return cached('packages', name, (directory) => unpackPackages([name], directory, options));
+}
