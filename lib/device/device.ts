@@ -190,6 +190,9 @@ export class DmaDevice {
 
   /**
    * Ends all waits, registers and buffers, and closes the device. A second call does nothing.
+   *
+   * Memory that was not freed before is given to nobody while another process has the device open, unless an IOMMU keeps
+   * the device away from it: nobody said that the hardware no longer uses it.
    */
   close(): void {
     if (this.#closed) {

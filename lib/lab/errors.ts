@@ -26,8 +26,7 @@ export type LabErrorCode =
 export class LabError extends Error {
   override readonly name = 'LabError';
   readonly code: LabErrorCode;
-  /** The last lines of the guest's kernel log, where there was a guest. */
-  readonly kernelLog: string;
+  readonly #kernelLog: string;
 
   constructor(code: LabErrorCode, message: string, options: { kernelLog?: string; cause?: unknown } = {}) {
     const { kernelLog = '', cause } = options;
@@ -35,6 +34,11 @@ export class LabError extends Error {
       kernelLog === '' ? message : `${message}\nThe last lines of the guest's kernel log:\n${kernelLog}`;
     super(shown, cause === undefined ? undefined : { cause });
     this.code = code;
-    this.kernelLog = kernelLog;
+    this.#kernelLog = kernelLog;
+  }
+
+  /** The last lines of the guest's kernel log, where there was a guest. */
+  get kernelLog(): string {
+    return this.#kernelLog;
   }
 }

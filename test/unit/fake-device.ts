@@ -49,7 +49,6 @@ export class FakeDevice {
   readonly accesses: string[] = [];
   readonly enabled: number[] = [];
   barriers = 0;
-  open = 0;
   gone = false;
   /** What the next mmap() throws. */
   mmapError: Error | undefined;
@@ -146,14 +145,6 @@ export class FakeDevice {
     const device = this;
     const native: Partial<NativeBinding> = {
       constants: { PROT_READ: 1, PROT_WRITE: 2, MAP_SHARED: 1 },
-      open() {
-        device.open += 1;
-        return 7;
-      },
-      close() {
-        device.open -= 1;
-        device.handles.clear();
-      },
       deviceInfo: () => device.#info,
       deviceAlloc(_fd, memory, byteLength) {
         device.#check();

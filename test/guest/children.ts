@@ -1,0 +1,35 @@
+/** Starts and ends processes that hold a device. */
+import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
+import { once } from 'node:events';
+
+/** Starts `holder.js`; resolves with the first thing that it says. */
+export async function hold(
+  device: string,
+  count: number,
+  bytes: number,
+  options: ForkOptions = {},
+): Promise<{ child: ChildProcess; said: unknown }> {
+  const child = fork(new URL('holder.js', import.meta.url), [device, `${count}`, `${bytes}`], options);
+  const [said] = await once(child, 'message');
+  return { child, said };
+}
+
+/** Kills a process as nothing else does, and waits until it is gone. */
+export async function kill(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) {
+    const exit = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exit;
+  }
+}
+
+/** Waits until `condition` holds: a file is released on the way out of its last process, not before its parent knows. */
+export async function eventually(condition: () => boolean, timeout = 5000): Promise<boolean> {
+  for (const end = performance.now() + timeout; performance.now() < end; ) {
+    if (condition()) {
+      return true;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return condition();
+}

@@ -1,0 +1,120 @@
+/**
+ * QEMU's "edu" function, as the guest tests use it: a device with registers, an interrupt and a DMA engine between
+ * memory and 4096 bytes of its own. What runs over those 4096 bytes ends QEMU.
+ */
+import { readFileSync } from 'node:fs';
+import { type DeviceInfo, DmaDevice, type InterruptEvent, listDevices, type Registers } from 'iospace';
+
+export const IDENTIFICATION = 0x00;
+export const INVERSION = 0x04;
+export const FACTORIAL = 0x08;
+export const STATUS = 0x20;
+export const INTERRUPT_STATUS = 0x24;
+export const INTERRUPT_RAISE = 0x60;
+export const INTERRUPT_ACKNOWLEDGE = 0x64;
+const DMA_SOURCE = 0x80;
+const DMA_DESTINATION = 0x88;
+const DMA_COUNT = 0x90;
+const DMA_COMMAND = 0x98;
+
+const COMMAND_START = 1;
+const COMMAND_TO_MEMORY = 2;
+const COMMAND_INTERRUPT = 4;
+
+const DEVICE_MEMORY = 0x40000n;
+export const DEVICE_MEMORY_LENGTH = 4096;
+
+/** A generous time for an emulated machine, in milliseconds. */
+export const SOON = 10_000;
+
+export function findEdu(): DeviceInfo {
+  const info = listDevices().find(({ bus }) => bus === 'pci');
+  if (info === undefined) {
+    throw new Error('no PCI function is bound to iospace: run this in the lab with --device edu');
+  }
+  return info;
+}
+
+/** Opens the function, quiet. */
+export function openEdu(): DmaDevice {
+  const device = DmaDevice.open(findEdu().name);
+  acknowledge(device.registers(0));
+  return device;
+}
+
+export function acknowledge(registers: Registers): void {
+  registers.write32(INTERRUPT_ACKNOWLEDGE, registers.read32(INTERRUPT_STATUS));
+}
+
+/** Makes the device interrupt. */
+export function raise(registers: Registers): void {
+  registers.write32(INTERRUPT_RAISE, 1);
+}
+
+/** Waits for an interrupt and quiets the device. */
+export async function interrupted(device: DmaDevice): Promise<InterruptEvent> {
+  const event = await device.waitForInterrupt({ timeout: SOON });
+  acknowledge(device.registers(0));
+  return event;
+}
+
+/** Copies memory to the device's own, at `offset` in it. */
+export function toDevice(
+  device: DmaDevice,
+  dmaAddress: bigint,
+  length: number,
+  offset = 0,
+): Promise<InterruptEvent> {
+  return transfer(device, dmaAddress, DEVICE_MEMORY + BigInt(offset), length, 0);
+}
+
+/** Copies the device's own memory, from `offset` in it, to memory. */
+export function fromDevice(
+  device: DmaDevice,
+  dmaAddress: bigint,
+  length: number,
+  offset = 0,
+): Promise<InterruptEvent> {
+  return transfer(device, DEVICE_MEMORY + BigInt(offset), dmaAddress, length, COMMAND_TO_MEMORY);
+}
+
+function transfer(
+  device: DmaDevice,
+  source: bigint,
+  destination: bigint,
+  length: number,
+  direction: number,
+): Promise<InterruptEvent> {
+  const registers = device.registers(0);
+  registers.writeAddress(DMA_SOURCE, source);
+  registers.writeAddress(DMA_DESTINATION, destination);
+  registers.write32(DMA_COUNT, length);
+  registers.write32(DMA_COMMAND, COMMAND_START | COMMAND_INTERRUPT | direction);
+  return interrupted(device);
+}
+
+/** What the module counts for a device. */
+export interface Counters {
+  buffers: number;
+  buffer_bytes: number;
+  held_bytes: number;
+  open_files: number;
+}
+
+export const NOTHING: Counters = { buffers: 0, buffer_bytes: 0, held_bytes: 0, open_files: 0 };
+
+export function counters(name: string): Counters {
+  const read = (key: string): number => Number(readFileSync(`/sys/class/misc/${name}/${key}`, 'utf8'));
+  return {
+    buffers: read('buffers'),
+    buffer_bytes: read('buffer_bytes'),
+    held_bytes: read('held_bytes'),
+    open_files: read('open_files'),
+  };
+}
+
+/** Free memory of the machine, in bytes. */
+export function memFree(): number {
+  const [, kilobytes] = /^MemFree:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8')) ?? [];
+  return Number(kilobytes) * 1024;
+}

@@ -1,0 +1,26 @@
+/**
+ * A process that holds buffers of a device until it is killed. Started by the tests:
+ *
+ *     holder.js DEVICE COUNT BYTES
+ *
+ * It reports `'holding'`, or the code of the error that kept it from it, to its parent.
+ */
+import { type DmaBuffer, DmaDevice } from 'iospace';
+
+const [device = '', count, bytes] = process.argv.slice(2);
+const held: DmaBuffer[] = [];
+try {
+  const open = DmaDevice.open(device);
+  for (let n = 0; n < Number(count); n++) {
+    const buffer = open.alloc(Number(bytes));
+    buffer.bytes.fill(0xa5);
+    held.push(buffer);
+  }
+  // Keeps the process, and what it holds.
+  setInterval(() => held.length, 1000);
+  process.send?.('holding');
+} catch (error) {
+  process.send?.(error instanceof Error && 'code' in error ? error.code : String(error), () =>
+    process.exit(1),
+  );
+}
