@@ -3,6 +3,7 @@
  *
  * @module
  */
+export { buildAddon } from './addon.js';
 export { type CacheEntry, cacheDirectory, cleanCache, listCache } from './cache.js';
 export { LabError, type LabErrorCode } from './errors.js';
 export { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
@@ -16,6 +17,6 @@ export {
   kernelNames,
 } from './kernels.js';
 export { type BootOptions, Machine } from './machine.js';
-export type { MachineName } from './machines.js';
+export { type MachineName, machineNames, machineSummary } from './machines.js';
 export type { FetchOptions } from './packages.js';
 export type { Input, RunOptions, RunResult } from './run.js';

@@ -13,7 +13,7 @@ import { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
 import { baseImage, bootImage } from './image.js';
 import { isFault, KernelLog } from './kernel-log.js';
 import { type Arch, fetchKernel, type Kernel, type KernelName, kernelNames } from './kernels.js';
-import { eduMasks, type MachineModel, type MachineName, machineModels } from './machines.js';
+import { eduMasks, type MachineModel, type MachineName, machineModels, machineNames } from './machines.js';
 import { buildModule } from './module.js';
 import { isMounted, type Mount, packageMount, parseMount } from './mounts.js';
 import type { FetchOptions } from './packages.js';
@@ -96,7 +96,7 @@ function oneOf<T extends string | number>(name: string, value: T, known: readonl
 }
 
 async function prepare(options: BootOptions): Promise<Parts> {
-  const name = oneOf('machine', options.machine ?? 'pc', Object.keys(machineModels) as MachineName[]);
+  const name = oneOf('machine', options.machine ?? 'pc', machineNames);
   const model = machineModels[name];
   const { arch, qemu } = model;
   oneOf(`the arch of ${name}`, options.arch ?? arch, [arch]);

@@ -33,7 +33,7 @@ const eduDefaultMask = 0xfffffff;
 
 export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
   pc: {
-    summary: 'x86-64, ACPI and PCI',
+    summary: 'ACPI and PCI',
     arch: 'amd64',
     qemu: 'qemu-system-x86_64',
     memory: '1G',
@@ -45,7 +45,7 @@ export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
     device: (description) => description,
   },
   virt: {
-    summary: 'arm64, device tree and PCI',
+    summary: 'device tree and PCI',
     arch: 'arm64',
     qemu: 'qemu-system-aarch64',
     memory: '1G',
@@ -82,4 +82,13 @@ export function eduMasks(devices: readonly string[]): string[] {
     const mask = properties.find((property) => property.startsWith('dma_mask='))?.slice('dma_mask='.length);
     return [`0x${Number(mask ?? eduDefaultMask).toString(16)}`];
   });
+}
+
+/** The names of the machines. */
+export const machineNames = Object.keys(machineModels) as MachineName[];
+
+/** What a machine stands for, in a few words. */
+export function machineSummary(name: MachineName): string {
+  const { arch, summary } = machineModels[name];
+  return `${arch}: ${summary}`;
 }

@@ -1,0 +1,225 @@
+/**
+ * `iospace lab`: emulated machines.
+ *
+ * @module
+ */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import {
+  type Arch,
+  cacheDirectory,
+  cleanCache,
+  defaultNodeMajor,
+  fetchedKernels,
+  fetchKernel,
+  type KernelName,
+  kernelNames,
+  listCache,
+  Machine,
+  type MachineName,
+  machineNames,
+  machineSummary,
+  nodeMajors,
+} from '../lab/index.js';
+import { progress, report } from './report.js';
+
+/** What a run ends with where the lab itself fails: as `env` and `timeout` have it. */
+const labFailed = 125;
+
+interface RunFlags {
+  machine: MachineName;
+  arch?: Arch;
+  kernel: KernelName;
+  node: string;
+  append?: string;
+  memory?: string;
+  device: string[];
+  bind: string[];
+  mount: string[];
+  env: string[];
+  module: boolean;
+  moduleParameters?: string;
+  monitor?: string;
+  timeout?: number;
+  json?: boolean;
+}
+
+function repeated(value: string, before: string[]): string[] {
+  return [...before, value];
+}
+
+function seconds(value: string): number {
+  const number = Number(value);
+  if (!(number > 0)) {
+    throw new InvalidArgumentError('expected a number of seconds above 0');
+  }
+  return number;
+}
+
+/** `NAME=VALUE`, or `NAME` for the value that it has here. */
+function environment(words: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    words.map((word) => {
+      const [name = '', ...value] = word.split('=');
+      return [name, value.length === 0 ? (process.env[name] ?? '') : value.join('=')];
+    }),
+  );
+}
+
+/** The first SIGINT is for the program in the guest, the second for the machine. So is SIGTERM. */
+function passSignals(machine: Machine, stop: AbortController): () => void {
+  let passed = false;
+  const pass = (signal: NodeJS.Signals) => {
+    if (passed) {
+      stop.abort(new Error(`${signal}, twice`));
+    } else {
+      passed = true;
+      machine.kill(signal);
+    }
+  };
+  process.on('SIGINT', pass).on('SIGTERM', pass);
+  return () => process.off('SIGINT', pass).off('SIGTERM', pass);
+}
+
+/** Writes to one of our own streams, and leaves what the reader does not want. */
+function forward(stream: NodeJS.WriteStream): (bytes: Buffer) => void {
+  stream.on('error', () => {});
+  return (bytes) => stream.write(bytes);
+}
+
+async function run(argv: string[], flags: RunFlags): Promise<number> {
+  const stop = new AbortController();
+  const interrupted = (signal: NodeJS.Signals) => stop.abort(new Error(signal));
+  process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
+  await using machine = await Machine.boot({
+    machine: flags.machine,
+    arch: flags.arch,
+    kernel: flags.kernel,
+    node: Number(flags.node) as (typeof nodeMajors)[number],
+    append: flags.append,
+    memory: flags.memory,
+    devices: flags.device,
+    bind: flags.bind,
+    mounts: flags.mount.length > 0 ? flags.mount : undefined,
+    monitor: flags.monitor,
+    loadModule: flags.module,
+    moduleParameters: flags.moduleParameters,
+    onProgress: progress,
+    signal: stop.signal,
+  });
+  process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
+  progress(`${machine.description}, booted in ${machine.bootSeconds.toFixed(1)} s`);
+  const release = passSignals(machine, stop);
+  try {
+    const { code } = await machine.run(argv, {
+      env: environment(flags.env),
+      stdin: process.stdin.isTTY ? undefined : process.stdin,
+      signal: stop.signal,
+      timeout: flags.timeout,
+      onStdout: forward(process.stdout),
+      onStderr: forward(process.stderr),
+    });
+    if (flags.json) {
+      const { kernelRelease: kernel, bootSeconds } = machine;
+      console.log(JSON.stringify({ machine: flags.machine, kernel, bootSeconds, exitCode: code }));
+    }
+    return code;
+  } finally {
+    release();
+  }
+}
+
+function mebibytes(byteLength: number): string {
+  return `${Math.ceil(byteLength / 2 ** 20)} MiB`.padStart(9);
+}
+
+async function list(): Promise<number> {
+  console.log('machines');
+  for (const name of machineNames) {
+    console.log(`  ${name.padEnd(10)} ${machineSummary(name)}`);
+  }
+  const fetched = await fetchedKernels();
+  console.log('kernels');
+  for (const name of kernelNames) {
+    const here = fetched.filter((kernel) => kernel.name === name).map(({ release }) => release);
+    console.log(`  ${name.padEnd(10)} ${here.length === 0 ? 'not fetched' : here.join(', ')}`);
+  }
+  console.log(`cache: ${cacheDirectory()}`);
+  for (const { kind, name, byteLength } of await listCache()) {
+    console.log(`  ${mebibytes(byteLength)}  ${kind}/${name}`);
+  }
+  return 0;
+}
+
+async function fetch(names: string[], { arch }: { arch: string[] }): Promise<number> {
+  const wanted = names.length === 0 ? kernelNames : names;
+  for (const name of wanted) {
+    if (!(kernelNames as string[]).includes(name)) {
+      throw new InvalidArgumentError(`expected kernels out of ${kernelNames.join(', ')}, got ${name}`);
+    }
+  }
+  for (const name of wanted as KernelName[]) {
+    for (const one of arch as Arch[]) {
+      const { release, directory } = await fetchKernel(name, one, { onProgress: progress });
+      console.log(`${release}: ${directory}`);
+    }
+  }
+  return 0;
+}
+
+/** Adds the commands to the program. */
+export function addLabCommands(program: Command): void {
+  const lab = program
+    .command('lab')
+    .description('run programs in emulated machines')
+    .enablePositionalOptions();
+  lab
+    .command('run')
+    .description('boot a machine, run a command in it as root, and exit with its exit code')
+    .argument('<command...>', 'the command and its arguments, after --')
+    .addOption(new Option('--machine <name>', 'machine').choices(machineNames).default('pc'))
+    .addOption(new Option('--arch <arch>', "architecture; must be the machine's").choices(['amd64', 'arm64']))
+    .addOption(new Option('--kernel <version>', "Debian's kernel").choices(kernelNames).default('6.1'))
+    .addOption(
+      new Option('--node <major>', 'Node in the guest')
+        .choices(nodeMajors.map(String))
+        .default(String(defaultNodeMajor())),
+    )
+    .option('--append <args>', "added to the kernel's command line")
+    .option('--memory <size>', "the machine's memory, as QEMU takes it: 1G")
+    .option(
+      '--device <device>',
+      'a device, as QEMU takes it; edu is bound to iospace (repeatable)',
+      repeated,
+      [],
+    )
+    .option('--bind <name>', 'a PCI or platform device to hand to iospace (repeatable)', repeated, [])
+    .option('--mount <dir>', 'HOSTDIR[:GUESTDIR][:rw]; default: the current one (repeatable)', repeated, [])
+    .option('--env <name>', 'NAME=VALUE, or NAME as it is here (repeatable)', repeated, [])
+    .option('--module-parameters <text>', 'parameters of iospace.ko: "NAME=VALUE ..."')
+    .option('--no-module', 'do not load iospace.ko')
+    .option('--monitor <socket>', "make a socket for QEMU's monitor")
+    .option('--timeout <seconds>', 'how long the command may take', seconds)
+    .option('--json', 'end stdout with one line of JSON: machine, kernel, bootSeconds, exitCode')
+    .passThroughOptions()
+    .action((argv: string[], flags: RunFlags) => report(labFailed, () => run(argv, flags)));
+  lab
+    .command('list')
+    .description('show machines, kernels and what the cache holds')
+    .action(() => report(1, list));
+  lab
+    .command('fetch')
+    .description('fetch kernels; all of them where none is named')
+    .argument('[kernels...]', kernelNames.join(', '))
+    .option('--arch <arch...>', 'architectures', ['amd64', 'arm64'])
+    .action((names: string[], flags: { arch: string[] }) => report(1, () => fetch(names, flags)));
+  lab
+    .command('clean')
+    .description('remove everything that was fetched and built')
+    .action(() =>
+      report(1, async () => {
+        await cleanCache();
+        console.log(`removed what was in ${cacheDirectory()}`);
+        return 0;
+      }),
+    );
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+/**
+ * The `iospace` command.
+ *
+ * @module
+ */
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { addBuildCommand } from './build.js';
+import { addLabCommands } from './lab.js';
+
+const { version, description } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+) as { version: string; description: string };
+
+const program = new Command('iospace').description(description).version(version).enablePositionalOptions();
+addBuildCommand(program);
+addLabCommands(program);
+await program.parseAsync();

@@ -1,0 +1,32 @@
+/**
+ * How the commands speak: what they do on stderr, what goes wrong in one line or a few, never as a stack.
+ *
+ * @module
+ */
+
+/** Tells on stderr what is being done. */
+export function progress(message: string): void {
+  process.stderr.write(`iospace: ${message}\n`);
+}
+
+/** An error in words; the stack only where it is a mistake of this program. */
+export function explain(error: unknown): string {
+  if (!(error instanceof Error)) {
+    return String(error);
+  }
+  return 'code' in error || error.name === 'AbortError' ? error.message : (error.stack ?? error.message);
+}
+
+/**
+ * Runs the body of a command and sets the exit code.
+ *
+ * @param failed - the exit code where the body rejects
+ */
+export async function report(failed: number, body: () => Promise<number>): Promise<void> {
+  try {
+    process.exitCode = await body();
+  } catch (error) {
+    process.stderr.write(`iospace: ${explain(error)}\n`);
+    process.exitCode = failed;
+  }
+}
