@@ -25,7 +25,10 @@ const parts = [
     title: 'A PCI function moves data by DMA (examples/edu.ts)',
     argv: ['node', example('edu'), ...(options.damage ? ['--damage'] : [])],
   },
-  { title: 'Two processes share memory (examples/shared-memory.ts)', argv: ['node', example('shared-memory')] },
+  {
+    title: 'Two processes share memory (examples/shared-memory.ts)',
+    argv: ['node', example('shared-memory')],
+  },
 ];
 
 /** Runs every part in an emulated machine; the exit code of the first that fails, else 0. */
@@ -54,7 +57,9 @@ async function inMachine(): Promise<number> {
 /** The memory part alone, on this machine. */
 function withoutMachine(): number {
   console.log('\nWithout a machine: memory from memfd, no device.');
-  const { status } = spawnSync(process.execPath, [example('edu'), '--provider', 'memfd'], { stdio: 'inherit' });
+  const { status } = spawnSync(process.execPath, [example('edu'), '--provider', 'memfd'], {
+    stdio: 'inherit',
+  });
   return status ?? 1;
 }
 

@@ -20,7 +20,9 @@ if (childOf === undefined) {
     const text = Buffer.from(memory.bytes.subarray(4, 4 + GREETING.length)).toString();
     const writer = memory.view(Uint32Array)[0];
     if (code !== 0 || text !== GREETING || writer !== child.pid) {
-      throw new Error(`the child (exit code ${code}) should have left its greeting, found ${JSON.stringify(text)}`);
+      throw new Error(
+        `the child (exit code ${code}) should have left its greeting, found ${JSON.stringify(text)}`,
+      );
     }
     console.table([{ name, bytes: memory.byteLength, parent: process.pid, child: writer, text }]);
   } finally {
