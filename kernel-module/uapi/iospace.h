@@ -48,8 +48,9 @@
  * iospace_status.
  *
  * When the device goes, each mapping stays: memory reads as zeros, registers
- * read as all ones as those of a removed PCI function do, what is written is
- * lost, and no signal is raised.
+ * read as all ones as those of a removed PCI function do, and no signal is
+ * raised. What is written then reaches no device and no other file; it may be
+ * read back.
  *
  * read and poll
  *
@@ -287,7 +288,7 @@ enum iospace_register_access_flags {
  *
  * One access of exactly this width, ordered as readl() and writel() are: memory
  * written before it is seen by the device first. EINVAL: the range is not
- * inside the window.
+ * inside the window. EPERM: a write, and the file was opened for reading only.
  */
 struct iospace_register_access {
 	__u32 size;
@@ -303,8 +304,8 @@ struct iospace_register_access {
  * enum iospace_interrupt_flags - What to do with a vector
  * @IOSPACE_INTERRUPT_ENABLE: Count it for this file, as is so from open(), and
  *                            unmask a level-triggered line
- * @IOSPACE_INTERRUPT_DISABLE: Stop counting it for this file; its line is
- *                             masked while no open file has it enabled
+ * @IOSPACE_INTERRUPT_DISABLE: Stop counting it for this file; a level-triggered
+ *                             line is masked while no open file has it enabled
  * @IOSPACE_INTERRUPT_EVENTFD: Add 1 to @eventfd at each interrupt of the
  *                             vector; -1 ends that. One eventfd for a vector
  *                             and file; a further one replaces it
@@ -339,7 +340,8 @@ enum iospace_interrupt_out_flags {
  * @out_name: Name of the vector from "interrupt-names", NUL-terminated; else
  *            empty
  *
- * Controls one interrupt vector. Does not count as a read() of it.
+ * Controls one interrupt vector. Does not count as a read() of it. EBADF:
+ * @eventfd is not an open descriptor.
  */
 struct iospace_interrupt {
 	__u32 size;

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Tests of the contract, uapi/iospace.h, against the module itself.
+ *
+ * Needs: root, the module loaded, a QEMU edu function bound to it (given by -d,
+ * else found by its identification), and nobody else who uses it. Writes TAP,
+ * and exits with 1 if anything was not as it must be.
+ */
+#include "abi.h"
+
+#include <dirent.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct device device;
+long page_size;
+
+static int results;
+static int failures;
+
+static void report(bool good, const char *format, va_list arguments)
+{
+	printf("%sok %d - ", good ? "" : "not ", ++results);
+	vprintf(format, arguments);
+	printf("\n");
+	fflush(stdout);
+	failures += !good;
+}
+
+bool ok(bool good, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	report(good, format, arguments);
+	va_end(arguments);
+	return good;
+}
+
+bool is_errno(int result, int expected, const char *format, ...)
+{
+	int got = result == -1 ? errno : 0;
+	va_list arguments;
+
+	va_start(arguments, format);
+	report(got == expected, format, arguments);
+	va_end(arguments);
+	if (got != expected)
+		printf("# expected %s, got %s\n",
+		       strerrorname_np(expected) ?: "success",
+		       strerrorname_np(got) ?: "success");
+	return got == expected;
+}
+
+void skip(const char *what, const char *why)
+{
+	printf("ok %d - %s # SKIP %s\n", ++results, what, why);
+	fflush(stdout);
+}
+
+void die(const char *what)
+{
+	printf("Bail out! %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+void sleep_ms(long ms)
+{
+	struct timespec time = { ms / 1000, ms % 1000 * 1000000 };
+
+	while (nanosleep(&time, &time) == -1 && errno == EINTR)
+		;
+}
+
+bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool good = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	int error = errno;
+
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return good;
+}
+
+static bool read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd >= 0 ? read(fd, text, size - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	if (length < 0)
+		return false;
+	text[length] = 0;
+	text[strcspn(text, "\n")] = 0;
+	return true;
+}
+
+void read_attribute(const char *name, char *text, size_t size)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/class/misc/%s/%s", device.name, name);
+	if (!read_file(path, text, size))
+		die(path);
+}
+
+unsigned long long counter(const char *name)
+{
+	char text[32];
+
+	read_attribute(name, text, sizeof(text));
+	return strtoull(text, NULL, 0);
+}
+
+bool counter_becomes(const char *name, unsigned long long value)
+{
+	for (int i = 0; i < 200; i++) {
+		if (counter(name) == value)
+			return true;
+		sleep_ms(10);
+	}
+	printf("# %s is %llu, not %llu\n", name, counter(name), value);
+	return false;
+}
+
+static bool is_edu(const char *function)
+{
+	char path[128], vendor[16], id[16];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", function);
+	if (!read_file(path, vendor, sizeof(vendor)))
+		return false;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/device", function);
+	return read_file(path, id, sizeof(id)) && !strcmp(vendor, "0x1234") &&
+	       !strcmp(id, "0x11e8");
+}
+
+/* Looks for an iospace device of the function, or of any edu function. */
+bool find_device(const char *function)
+{
+	DIR *directory = opendir("/sys/class/misc");
+	struct dirent *entry;
+	bool found = false;
+
+	while (!found && (entry = readdir(directory))) {
+		char path[300], name[64];
+
+		if (strncmp(entry->d_name, "iospace", 7))
+			continue;
+		snprintf(path, sizeof(path), "/sys/class/misc/%s/device_name",
+			 entry->d_name);
+		if (!read_file(path, name, sizeof(name)))
+			continue;
+		if (function ? strcmp(name, function) : !is_edu(name))
+			continue;
+		found = true;
+		snprintf(device.name, sizeof(device.name), "%.31s", entry->d_name);
+		snprintf(device.path, sizeof(device.path), "/dev/%s", device.name);
+		snprintf(device.function, sizeof(device.function), "%.63s", name);
+	}
+	closedir(directory);
+	return found;
+}
+
+void unbind_device(void)
+{
+	if (!write_file("/sys/bus/pci/drivers/iospace/unbind", device.function))
+		die("unbind");
+}
+
+void bind_device(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override",
+		 device.function);
+	if (!write_file(path, "iospace") ||
+	    !write_file("/sys/bus/pci/drivers/iospace/bind", device.function))
+		die("bind");
+	if (!find_device(device.function))
+		die("find the device again");
+	snprintf(path, sizeof(path), "/sys/class/misc/%s/dma_mask", device.name);
+	if (!write_file(path, device.mask))
+		die(path);
+}
+
+int open_device(int flags)
+{
+	int fd = open(device.path, flags | O_CLOEXEC);
+
+	if (fd == -1)
+		die(device.path);
+	return fd;
+}
+
+int info(int fd, struct iospace_info *info)
+{
+	*info = (struct iospace_info){ .size = sizeof(*info) };
+	return ioctl(fd, IOSPACE_INFO, info);
+}
+
+int alloc(int fd, uint64_t length, struct iospace_alloc *alloc)
+{
+	*alloc = (struct iospace_alloc){
+		.size = sizeof(*alloc),
+		.memory = IOSPACE_MEMORY_COHERENT,
+		.length = length,
+	};
+	return ioctl(fd, IOSPACE_ALLOC, alloc);
+}
+
+int free_handle(int fd, uint32_t handle)
+{
+	struct iospace_free free = { .size = sizeof(free), .handle = handle };
+
+	return ioctl(fd, IOSPACE_FREE, &free);
+}
+
+int registers(int fd, uint32_t index, struct iospace_registers *registers)
+{
+	*registers = (struct iospace_registers){
+		.size = sizeof(*registers),
+		.index = index,
+	};
+	return ioctl(fd, IOSPACE_REGISTERS, registers);
+}
+
+int interrupt(int fd, uint32_t vector, uint32_t flags, int eventfd,
+	      struct iospace_interrupt *interrupt)
+{
+	*interrupt = (struct iospace_interrupt){
+		.size = sizeof(*interrupt),
+		.flags = flags,
+		.vector = vector,
+		.eventfd = eventfd,
+	};
+	return ioctl(fd, IOSPACE_INTERRUPT, interrupt);
+}
+
+void *map(int fd, uint64_t length, uint64_t offset)
+{
+	return mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+}
+
+void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *buffer)
+{
+	void *address;
+
+	if (alloc(fd, length, buffer))
+		die("ALLOC");
+	address = map(fd, buffer->out_length, buffer->out_mmap_offset);
+	if (address == MAP_FAILED)
+		die("mmap of a buffer");
+	return address;
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} groups[] = {
+	{ "forms", test_forms },
+	{ "memory", test_memory },
+	{ "registers", test_registers },
+	{ "interrupts", test_interrupts },
+	{ "transfer", test_transfer },
+	{ "lifetime", test_lifetime },
+};
+
+static bool is_wanted(const char *name, char **names)
+{
+	if (!*names)
+		return true;
+	for (; *names; names++) {
+		if (!strcmp(*names, name))
+			return true;
+	}
+	return false;
+}
+
+int main(int count, char **arguments)
+{
+	const char *path = NULL;
+	int option;
+
+	while ((option = getopt(count, arguments, "d:")) == 'd')
+		path = optarg;
+	if (option != -1) {
+		fprintf(stderr, "usage: %s [-d /dev/iospaceN] [GROUP...]\n",
+			arguments[0]);
+		return 2;
+	}
+
+	page_size = sysconf(_SC_PAGESIZE);
+	if (path) {
+		snprintf(device.path, sizeof(device.path), "%s", path);
+		snprintf(device.name, sizeof(device.name), "%.31s",
+			 strrchr(path, '/') + 1);
+		read_attribute("device_name", device.function,
+			       sizeof(device.function));
+	} else if (!find_device(NULL)) {
+		errno = ENODEV;
+		die("no edu function is bound to iospace");
+	}
+	read_attribute("dma_mask", device.mask, sizeof(device.mask));
+	printf("# %s is %s\n", device.path, device.function);
+
+	for (size_t i = 0; i < sizeof(groups) / sizeof(*groups); i++) {
+		if (!is_wanted(groups[i].name, arguments + optind))
+			continue;
+		printf("# %s\n", groups[i].name);
+		groups[i].run();
+	}
+	printf("1..%d\n", results);
+	return failures != 0;
+}

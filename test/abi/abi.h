@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the groups of tests share: results, the device under test, its counters,
+ * and calls that fill a structure's size in.
+ */
+#ifndef ABI_H
+#define ABI_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "iospace.h"
+
+/* The device under test; its name changes when it is bound again. */
+struct device {
+	char name[32];     /* iospace1 */
+	char path[64];     /* /dev/iospace1 */
+	char function[64]; /* 0000:00:03.0 */
+	char mask[32];     /* its DMA mask, to set again */
+};
+
+extern struct device device;
+extern long page_size;
+
+/* Results. Each returns whether it was as it must be. */
+bool ok(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool is_errno(int result, int expected, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+void skip(const char *what, const char *why);
+void die(const char *what);
+
+/* The device. */
+int open_device(int flags);
+bool find_device(const char *function);
+void unbind_device(void);
+void bind_device(void);
+void read_attribute(const char *name, char *text, size_t size);
+unsigned long long counter(const char *name);
+/* Waits until the counter has the value: releasing may be deferred. */
+bool counter_becomes(const char *name, unsigned long long value);
+bool write_file(const char *path, const char *text);
+void sleep_ms(long ms);
+
+/* The calls. */
+int info(int fd, struct iospace_info *info);
+int alloc(int fd, uint64_t length, struct iospace_alloc *alloc);
+int free_handle(int fd, uint32_t handle);
+int registers(int fd, uint32_t index, struct iospace_registers *registers);
+int interrupt(int fd, uint32_t vector, uint32_t flags, int eventfd,
+	      struct iospace_interrupt *interrupt);
+void *map(int fd, uint64_t length, uint64_t offset);
+/* Allocates and maps, or ends the program. */
+void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *alloc);
+
+/* QEMU's edu function: its registers, by mapping. */
+enum {
+	EDU_ID = 0x00,
+	EDU_INVERT = 0x04,
+	EDU_FACTORIAL = 0x08,
+	EDU_STATUS = 0x20,
+	EDU_RAISE = 0x60,
+	EDU_ACK = 0x64,
+	EDU_DMA_SOURCE = 0x80,
+	EDU_DMA_TARGET = 0x88,
+	EDU_DMA_COUNT = 0x90,
+	EDU_DMA_COMMAND = 0x98,
+
+	EDU_DMA_START = 1,
+	EDU_DMA_TO_MEMORY = 2,
+	EDU_DMA_INTERRUPT = 4,
+
+	EDU_BUFFER = 0x40000,
+	/* Of its 4096 bytes; QEMU 7.2 ends itself when asked for all of them. */
+	EDU_BUFFER_SIZE = 2048,
+};
+
+volatile uint8_t *edu_map(int fd);
+uint32_t edu_read(volatile uint8_t *edu, uint32_t offset);
+void edu_write(volatile uint8_t *edu, uint32_t offset, uint32_t value);
+/* Starts a transfer between @address and the edu's buffer; 100 ms long. */
+void edu_start(volatile uint8_t *edu, uint64_t address, uint32_t length,
+	       uint32_t command);
+/* Interrupts, waits for it on @fd, and acknowledges. */
+bool edu_await(int fd, volatile uint8_t *edu, uint64_t *count);
+
+/* The groups. */
+void test_forms(void);
+void test_memory(void);
+void test_registers(void);
+void test_interrupts(void);
+void test_transfer(void);
+void test_lifetime(void);
+
+#endif

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: MIT
+/*
+ * How things end: killed processes, memory that a device may still write, and
+ * the device going away under everybody's hands.
+ */
+#include "abi.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+
+#define MIB (1ULL << 20)
+
+static long long free_kib(void)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	char line[128];
+	long long kib = -1;
+
+	while (kib < 0 && fgets(line, sizeof(line), file))
+		sscanf(line, "MemFree: %lld kB", &kib);
+	fclose(file);
+	return kib;
+}
+
+/* A child that calls @work with the device open, and then waits to be killed. */
+static pid_t start_child(void (*work)(int fd))
+{
+	int done[2];
+	pid_t child;
+	char byte;
+
+	if (pipe(done))
+		die("pipe");
+	child = fork();
+	if (!child) {
+		close(done[0]);
+		work(open_device(O_RDWR));
+		if (write(done[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	close(done[1]);
+	if (read(done[0], &byte, 1) != 1)
+		die("child");
+	close(done[0]);
+	return child;
+}
+
+static void kill_child(pid_t child)
+{
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
+static void take_32_mib(int fd)
+{
+	for (int i = 0; i < 32; i++) {
+		struct iospace_alloc buffer;
+
+		memset(alloc_mapped(fd, MIB, &buffer), i, MIB);
+		if (i % 2)
+			free_handle(fd, buffer.out_handle);
+	}
+}
+
+static void test_killed(void)
+{
+	long long before = free_kib(), during, after;
+	pid_t child = start_child(take_32_mib);
+
+	during = free_kib();
+	ok(counter("buffer_bytes") == 32 * MIB && counter("open_files") == 1,
+	   "SIGKILL: 32 MiB are charged");
+	ok(before - during > 30 * 1024, "SIGKILL: and taken (%lld KiB)",
+	   before - during);
+	kill_child(child);
+	ok(counter_becomes("open_files", 0) && counter_becomes("buffers", 0) &&
+	   counter_becomes("buffer_bytes", 0) && counter_becomes("held_bytes", 0),
+	   "SIGKILL: all is given back");
+	for (int i = 0; i < 100; i++) {
+		after = free_kib();
+		if (before - after < 4 * 1024)
+			break;
+		sleep_ms(50);
+	}
+	ok(before - after < 4 * 1024, "SIGKILL: MemFree too (%lld KiB missing)",
+	   before - after);
+}
+
+static void start_dma(int fd)
+{
+	struct iospace_alloc buffer;
+
+	alloc_mapped(fd, 4 * page_size, &buffer);
+	edu_start(edu_map(fd), buffer.out_dma_addr, EDU_BUFFER_SIZE,
+		  EDU_DMA_TO_MEMORY);
+}
+
+/* With an IOMMU that forbids it the memory need not wait. */
+static void test_held_back(void)
+{
+	int fd = open_device(O_RDWR);
+	pid_t child = start_child(start_dma);
+	unsigned long long held;
+	char iommu[32];
+
+	read_attribute("iommu", iommu, sizeof(iommu));
+	kill_child(child);
+	counter_becomes("open_files", 1);
+	held = counter("held_bytes");
+	if (!strcmp(iommu, "translating"))
+		ok(!held || held == 4ULL * page_size,
+		   "held back: behind an IOMMU, %llu bytes", held);
+	else
+		ok(held == 4ULL * page_size,
+		   "held back: what the device may still write");
+	ok(counter("buffer_bytes") == held, "held back: and charged");
+	sleep_ms(200);
+	close(fd);
+	ok(counter_becomes("held_bytes", 0) && counter_becomes("buffer_bytes", 0),
+	   "held back: until the last close");
+
+	/* The last close stops the device, so there is nothing to wait for. */
+	kill_child(start_child(start_dma));
+	ok(counter_becomes("buffer_bytes", 0), "last close: nothing is held back");
+	sleep_ms(200);
+}
+
+static void test_module_in_use(void)
+{
+	int fd = open_device(O_RDWR);
+
+	is_errno(syscall(SYS_delete_module, "iospace", O_NONBLOCK), EAGAIN,
+		 "rmmod: refused while open");
+	close(fd);
+}
+
+static void test_dma_mask(void)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/class/misc/%s/dma_mask", device.name);
+	fd = open_device(O_RDWR);
+	is_errno(write_file(path, device.mask) ? 0 : -1, EBUSY,
+		 "dma_mask: fixed while open");
+	close(fd);
+	is_errno(write_file(path, "0x1234") ? 0 : -1, EINVAL,
+		 "dma_mask: no mask");
+	is_errno(write_file(path, "0") ? 0 : -1, EINVAL, "dma_mask: 0");
+	is_errno(write_file(path, "rubbish") ? 0 : -1, EINVAL,
+		 "dma_mask: no number");
+	is_errno(write_file(path, "0x1") ? 0 : -1, EOPNOTSUPP,
+		 "dma_mask: less than the machine can do");
+	is_errno(write_file(path, "0xffffffff") ? 0 : -1, 0,
+		 "dma_mask: 32 bits");
+	ok(counter("dma_mask") == 0xffffffff, "dma_mask: told back");
+	if (!write_file(path, device.mask))
+		die(path);
+}
+
+static void *read_until_gone(void *argument)
+{
+	uint64_t count;
+	int fd = *(int *)argument;
+
+	while (read(fd, &count, 8) == 8)
+		;
+	return (void *)(long)errno;
+}
+
+/* Everything a program may have in hand, and what becomes of it. */
+static void test_unbind(void)
+{
+	int fd = open_device(O_RDWR), second;
+	volatile uint8_t *edu = edu_map(fd);
+	volatile struct iospace_status *status;
+	struct iospace_alloc buffer, unmapped;
+	volatile uint8_t *bytes = alloc_mapped(fd, 2 * page_size, &buffer);
+	volatile uint8_t *elsewhere;
+	struct iospace_info answer;
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	struct stat node;
+	pthread_t reader;
+	uint64_t count;
+	void *error;
+
+	alloc(fd, MIB, &unmapped);
+	memset((void *)bytes, 0xa5, 2 * page_size);
+	status = mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd,
+		      IOSPACE_STATUS_OFFSET);
+	ok(status != MAP_FAILED && !status->gone, "unbind: not gone yet");
+	pthread_create(&reader, NULL, read_until_gone, &fd);
+
+	/* The same device by another node has another address space. */
+	if (fstat(fd, &node) || mknod("/tmp/iospace", S_IFCHR | 0600, node.st_rdev))
+		die("mknod");
+	second = open("/tmp/iospace", O_RDWR | O_CLOEXEC);
+	if (second == -1)
+		die("/tmp/iospace");
+	elsewhere = edu_map(second);
+
+	unbind_device();
+
+	ok(status->gone == 1, "unbind: gone");
+	ok(edu_read(edu, EDU_ID) == 0xffffffff, "unbind: registers read as ones");
+	ok(edu_read(elsewhere, EDU_ID) == 0xffffffff,
+	   "unbind: by another node too");
+	edu_write(edu, EDU_INVERT, 0);
+	ok(!bytes[0] && !bytes[2 * page_size - 1], "unbind: memory reads as zeros");
+	bytes[0] = 1;
+	pthread_join(reader, &error);
+	ok((long)error == ENODEV, "unbind: a waiting read() ends");
+	ok(poll(&poll_fd, 1, 0) == 1 && poll_fd.revents == (POLLHUP | POLLERR),
+	   "unbind: poll");
+	is_errno(read(fd, &count, 8), ENODEV, "unbind: read");
+	is_errno(info(fd, &answer), ENODEV, "unbind: INFO");
+	is_errno(free_handle(fd, buffer.out_handle), ENODEV, "unbind: FREE");
+	ok(map(fd, page_size, buffer.out_mmap_offset) == MAP_FAILED &&
+	   errno == ENODEV, "unbind: mmap");
+	ok(mmap(NULL, page_size, PROT_READ, MAP_SHARED, fd,
+		IOSPACE_STATUS_OFFSET) == MAP_FAILED && errno == ENODEV,
+	   "unbind: mmap of the status page");
+	is_errno(open("/tmp/iospace", O_RDWR), ENODEV, "unbind: open");
+
+	/* Bound again while the old file is open: they are strangers. */
+	bind_device();
+	ok(!counter("open_files") && !counter("buffer_bytes"),
+	   "bind: begins empty, as %s", device.name);
+	munmap((void *)bytes, page_size);
+	munmap((void *)(bytes + page_size), page_size);
+	munmap((void *)edu, 1 << 20);
+	munmap((void *)elsewhere, 1 << 20);
+	munmap((void *)status, page_size);
+	close(second);
+	close(fd);
+	unlink("/tmp/iospace");
+
+	fd = open_device(O_RDWR);
+	edu = edu_map(fd);
+	ok(edu_read(edu, EDU_ID) == 0x010000ed, "bind: works again");
+	munmap((void *)edu, 1 << 20);
+	close(fd);
+}
+
+/* Threads against unbind. Each runs until the device is gone. */
+struct race {
+	int fd;
+	struct iospace_registers window;
+	struct iospace_alloc buffer;
+	volatile struct iospace_status *status;
+	volatile uint8_t *edu;
+	volatile uint8_t *bytes;
+};
+
+/* Keeps the last mapping that mmap() gave. */
+static void *race_mmap(struct race *race, uint64_t offset)
+{
+	void *last = map(race->fd, page_size, offset), *next;
+
+	while ((next = map(race->fd, page_size, offset)) != MAP_FAILED) {
+		munmap(last, page_size);
+		last = next;
+	}
+	return last;
+}
+
+static void *race_map_registers(void *argument)
+{
+	struct race *race = argument;
+
+	return race_mmap(race, race->window.out_mmap_offset);
+}
+
+static void *race_map_buffer(void *argument)
+{
+	struct race *race = argument;
+
+	return race_mmap(race, race->buffer.out_mmap_offset);
+}
+
+static void *race_alloc(void *argument)
+{
+	struct race *race = argument;
+	struct iospace_alloc buffer;
+
+	while (!alloc(race->fd, page_size, &buffer) || errno == EDQUOT)
+		free_handle(race->fd, buffer.out_handle);
+	return errno == ENODEV ? NULL : argument;
+}
+
+/* A register read while the status page says "not gone" is the device's. */
+static void *race_touch(void *argument)
+{
+	struct race *race = argument;
+	void *wrong = NULL;
+
+	while (!race->status->gone) {
+		uint32_t id = edu_read(race->edu, EDU_ID);
+
+		race->bytes[0] = 0xa5;
+		if (id != 0x010000ed && !race->status->gone)
+			wrong = argument;
+	}
+	return wrong;
+}
+
+static void *race_open(void *argument)
+{
+	int fd;
+
+	while ((fd = open(device.path, O_RDWR | O_CLOEXEC)) != -1)
+		close(fd);
+	return errno == ENODEV || errno == ENOENT ? NULL : argument;
+}
+
+static void *race_fork(void *argument)
+{
+	struct race *race = argument;
+
+	while (!race->status->gone) {
+		pid_t child = fork();
+
+		if (!child)
+			_exit(race->bytes[0] + race->edu[0] < 0);
+		if (child > 0)
+			waitpid(child, NULL, 0);
+	}
+	return NULL;
+}
+
+static bool run_race(int delay)
+{
+	struct race race = { .fd = open_device(O_RDWR) };
+	void *(*const bodies[])(void *) = {
+		race_map_registers, race_map_buffer, race_alloc, race_touch,
+		race_open, race_fork,
+	};
+	enum { COUNT = sizeof(bodies) / sizeof(*bodies) };
+	pthread_t threads[COUNT];
+	void *results[COUNT];
+	uint32_t id;
+	uint8_t byte;
+	bool good;
+
+	race.edu = edu_map(race.fd);
+	race.bytes = alloc_mapped(race.fd, page_size, &race.buffer);
+	race.status = mmap(NULL, page_size, PROT_READ, MAP_SHARED, race.fd,
+			   IOSPACE_STATUS_OFFSET);
+	if (registers(race.fd, 0, &race.window))
+		die("REGISTERS");
+	memset((void *)race.bytes, 0xa5, page_size);
+
+	for (int i = 0; i < COUNT; i++)
+		pthread_create(&threads[i], NULL, bodies[i], &race);
+	sleep_ms(delay);
+	unbind_device();
+	for (int i = 0; i < COUNT; i++)
+		pthread_join(threads[i], &results[i]);
+
+	/* What mmap() gave last must have been taken away as well. */
+	id = *(volatile uint32_t *)results[0];
+	byte = ((volatile uint8_t *)results[1])[page_size - 1];
+	good = id == 0xffffffff && !byte && !results[2] && !results[3] &&
+	       !results[4];
+	if (!good)
+		printf("# id %08x byte %02x alloc %d touch %d open %d\n", id, byte,
+		       !results[2], !results[3], !results[4]);
+	munmap(results[0], page_size);
+	munmap(results[1], page_size);
+	munmap((void *)race.edu, 1 << 20);
+	munmap((void *)race.bytes, page_size);
+	munmap((void *)race.status, page_size);
+	close(race.fd);
+	bind_device();
+	return good;
+}
+
+static void test_races(void)
+{
+	enum { ROUNDS = 20 };
+	bool good = true;
+
+	for (int i = 0; i < ROUNDS && good; i++)
+		good = run_race(20 + i * 7);
+	ok(good, "unbind: %d times, against mmap, ioctl, access, open, fork",
+	   ROUNDS);
+	ok(counter_becomes("buffers", 0), "unbind: nothing is left");
+}
+
+void test_lifetime(void)
+{
+	test_killed();
+	test_held_back();
+	test_module_in_use();
+	test_dma_mask();
+	test_unbind();
+	test_races();
+}
