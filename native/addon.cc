@@ -18,7 +18,7 @@ namespace iospace {
 void CallFromLoop(napi_env env, napi_async_context context, napi_value function,
                   std::initializer_list<napi_value> arguments) {
   napi_value receiver = nullptr;
-  if (napi_get_undefined(env, &receiver) != napi_ok) return;
+  if (napi_get_global(env, &receiver) != napi_ok) return;
   const napi_status status = napi_make_callback(env, context, receiver, function, arguments.size(),
                                                 std::data(arguments), nullptr);
   if (status != napi_pending_exception) return;

@@ -67,8 +67,11 @@ std::string Interval(const std::string& minimum, const std::string& maximum) {
 
 std::int64_t Integer(Napi::Value value, const char* name, std::int64_t minimum,
                      std::int64_t maximum) {
-  if (!value.IsNumber()) throw InvalidType(value, name, "an integer");
-  const double number = value.As<Napi::Number>().DoubleValue();
+  // One call for type and value: each register access comes through here.
+  double number = 0;
+  const napi_status status = napi_get_value_double(value.Env(), value, &number);
+  if (status == napi_number_expected) throw InvalidType(value, name, "an integer");
+  NAPI_THROW_IF_FAILED(value.Env(), status, 0);
   // Written so that NaN fails too.
   const bool inside =
       number >= static_cast<double>(minimum) && number <= static_cast<double>(maximum);
