@@ -1,0 +1,53 @@
+/**
+ * Runs the guest tests: the programs of `test/guest` (through the library) and of `test/abi` (through the bare ioctls),
+ * inside emulated machines. Needs the lab's Debian packages; `node lib/lab/setup.mjs test` installs them.
+ *
+ * A machine is booted once and runs them all. A program fails by its exit code, and any warning of the kernel fails it
+ * too.
+ */
+import { execFileSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type BootOptions, Machine } from '../lib/lab/index.js';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+
+const programs = readdirSync(`${root}test/guest`)
+  .filter((name) => name.endsWith('.test.ts'))
+  .map((name) => name.replace(/\.ts$/, '.js'));
+
+/** What is varied: the kernel, the architecture, how interrupts arrive, what stands between device and memory. */
+const machines: Record<string, BootOptions> = {
+  'pc 6.1': { machine: 'pc', kernel: '6.1' },
+  'pc 5.10': { machine: 'pc', kernel: '5.10' },
+  'pc 6.12': { machine: 'pc', kernel: '6.12' },
+  'pc 6.1 with INTx': { machine: 'pc', kernel: '6.1', append: 'pci=nomsi' },
+  'pc 6.1 with bounce buffers forced': { machine: 'pc', kernel: '6.1', append: 'swiotlb=force' },
+  'virt 6.1': { machine: 'virt', kernel: '6.1' },
+};
+
+/** The C tests for an architecture: a static program. */
+function buildAbiTests(machine: BootOptions['machine']): string {
+  const [arch, compiler] = machine === 'virt' ? ['arm64', 'aarch64-linux-gnu-gcc'] : ['amd64', 'gcc'];
+  const out = `${root}build/abi/${arch}`;
+  execFileSync('make', ['-s', '-C', `${root}test/abi`, `CC=${compiler}`, `OUT=${out}`]);
+  return `${out}/iospace-abi`;
+}
+
+describe.each(Object.entries(machines))('%s', (_name, options) => {
+  let machine: Machine;
+
+  beforeAll(async () => {
+    machine = await Machine.boot({ ...options, devices: ['edu'], mounts: [root] });
+  });
+  afterAll(() => machine?.close());
+
+  async function passes(argv: string[], timeout: number): Promise<void> {
+    const { code, stdout, stderr } = await machine.run(argv, { cwd: root, timeout });
+    expect(code, `${stdout}\n${stderr}`).toBe(0);
+  }
+
+  test('test/abi', () => passes([buildAbiTests(options.machine)], 300));
+  test.each(programs)('test/guest/%s', (name) => passes(['node', `${root}build/guest/${name}`], 120));
+});
