@@ -20,7 +20,7 @@ try {
   setInterval(() => held.length, 1000);
   process.send?.('holding');
 } catch (error) {
-  process.send?.(error instanceof Error && 'code' in error ? error.code : String(error), () =>
-    process.exit(1),
-  );
+  process.send?.(error instanceof Error && 'code' in error ? error.code : String(error));
+  process.exitCode = 1;
+  process.disconnect();
 }

@@ -78,11 +78,11 @@ test('what a killed process held waits for the last close, where no IOMMU keeps 
 
 test('a terminated worker gives all back', async () => {
   const worker = new Worker(
-    `import('iospace').then(({ DmaDevice }) => {
+    `import('iospace').then(async ({ DmaDevice }) => {
       const device = DmaDevice.open(${JSON.stringify(name)});
       globalThis.held = Array.from({ length: 8 }, () => device.alloc(4096).bytes.fill(1));
       device.waitForInterrupt();
-      require('node:worker_threads').parentPort.postMessage('holding');
+      (await import('node:worker_threads')).parentPort.postMessage('holding');
     });`,
     { eval: true },
   );

@@ -76,7 +76,7 @@ test('unbound ten times against mmap, ioctl and fault from other threads', async
     () =>
       new Worker(
         `import('iospace').then(async ({ DmaDevice }) => {
-          const { parentPort } = require('node:worker_threads');
+          const { parentPort } = await import('node:worker_threads');
           const known = ['ENODEV', 'ENOENT', 'ENXIO'];
           let ended = false;
           let gone = 0;
