@@ -18,7 +18,7 @@ export const frameType = {
   /** Asks for everything written to reach its disk; answered by `synced`. */
   sync: 4,
 
-  /** The guest is ready for commands. */
+  /** The guest is ready for commands: the first frame, of the run {@link readyMark}. */
   ready: 16,
   stdout: 17,
   stderr: 18,
@@ -31,6 +31,9 @@ export const frameType = {
 
 /** How many bytes of stdin may be on their way to a command that has not taken them: what the agent stores. */
 export const stdinWindow = 65536;
+
+/** The number that stands for a run in the first frame. */
+export const readyMark = 0x10_5b_ace0;
 
 const headerLength = 9;
 /** More than either side sends. */
@@ -73,9 +76,13 @@ export function encodeCommand(
   return Buffer.from(strings.map((text) => `${text}\0`).join(''));
 }
 
-/** Cuts a stream of bytes into frames. */
+/**
+ * Cuts a stream of bytes into frames. What comes before the first frame is dropped: a serial line carries noise
+ * until the guest has set it up.
+ */
 export class FrameDecoder {
   #pending: Buffer = Buffer.alloc(0);
+  #begun = false;
 
   /**
    * Takes the next bytes and returns the frames that are complete with them.
@@ -86,6 +93,14 @@ export class FrameDecoder {
     const data = this.#pending.length === 0 ? bytes : Buffer.concat([this.#pending, bytes]);
     const frames: Frame[] = [];
     let offset = 0;
+    if (!this.#begun) {
+      offset = data.indexOf(encodeFrame(frameType.ready, readyMark));
+      this.#begun = offset >= 0;
+      if (!this.#begun) {
+        this.#pending = data.subarray(-headerLength);
+        return frames;
+      }
+    }
     while (data.length - offset >= headerLength) {
       const length = data.readUInt32LE(offset + 5);
       if (length > longestPayload) {

@@ -140,6 +140,7 @@ function setupOf(
   const { agent, files } = parts.model;
   const mounted = files === 'mount' ? mounts : [];
   return [
+    `clock ${Math.round(Date.now() / 1000)}`,
     ...mounted.map(({ guest, writable }, index) => `mount mount${index} ${writable ? 'rw' : 'ro'} ${guest}`),
     ...(files === 'mount' ? [`mount modules ro /lib/modules`] : []),
     `package ${packageRoot}`,

@@ -41,6 +41,8 @@ enum frame_type {
 	FRAME_SYNCED = 21,
 };
 
+/* The run of the first frame: a serial line carries noise before it. */
+#define READY_MARK 0x105bace0
 #define MAX_RUNS 64
 #define MAX_PAYLOAD (1 << 20)
 #define STDIN_WINDOW 65536
@@ -394,10 +396,13 @@ int main(int argc, char **argv)
 	int child_fd;
 
 	kernel_log = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-	port = open(argc > 1 ? argv[1] : "", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	/* A serial line would wait for a carrier. */
+	port = open(argc > 1 ? argv[1] : "",
+		    O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
 	if (port < 0)
 		die("port");
 	make_raw(port);
+	fcntl(port, F_SETFL, 0);
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&children);
 	sigaddset(&children, SIGCHLD);
@@ -405,7 +410,7 @@ int main(int argc, char **argv)
 	child_fd = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (child_fd < 0)
 		die("signalfd");
-	send_frame(FRAME_READY, 0, NULL, 0);
+	send_frame(FRAME_READY, READY_MARK, NULL, 0);
 
 	for (;;) {
 		struct pollfd *next = polls;
