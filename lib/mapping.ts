@@ -6,7 +6,6 @@
  */
 import { constants as limits } from 'node:buffer';
 import { inspect } from 'node:util';
-import * as workerThreads from 'node:worker_threads';
 import type { NativeBinding, NativeMapping } from './binding.js';
 import { checkInteger, checkOptionalInteger } from './check.js';
 import { invalidState, outOfRange, wrongType } from './errors.js';
@@ -22,9 +21,7 @@ export interface ViewConstructor<T> {
 }
 
 /** Present from Node 22. */
-const { isMarkedAsUntransferable } = workerThreads as {
-  isMarkedAsUntransferable?: (object: object) => boolean;
-};
+const { transfer } = ArrayBuffer.prototype as { transfer?: (newByteLength: number) => ArrayBuffer };
 
 /** Whoever holds the memory of a mapping keeps its owner, so that closing a device still finds all of its buffers. */
 const owners = new WeakMap<ArrayBuffer, Mapping>();
@@ -125,9 +122,12 @@ export class Mapping {
    * nothing.
    */
   release(): void {
-    // Detaching a buffer that its user marked would abort Node 24 and 26.
-    const marked = this.#buffer !== undefined && isMarkedAsUntransferable?.(this.#buffer) === true;
-    this.#native.release(!marked);
+    if (transfer === undefined || this.#buffer === undefined) {
+      this.#native.release(true);
+    } else {
+      this.#native.release(false);
+      detach(this.#buffer, transfer);
+    }
     this.#buffer = undefined;
     this.#bytes = undefined;
   }
@@ -138,6 +138,18 @@ export class Mapping {
 
   [inspect.custom](): string {
     return `Mapping { byteLength: ${this.byteLength}, address: 0x${this.address.toString(16)}, released: ${this.released} }`;
+  }
+}
+
+/**
+ * Detaches a buffer, whose memory is zeros by now. Not natively: that aborts Node 24 and 26 where the user has marked it
+ * untransferable, and `isMarkedAsUntransferable` does not tell, for it says so of every mapping.
+ */
+function detach(buffer: ArrayBuffer, transfer: (newByteLength: number) => ArrayBuffer): void {
+  try {
+    transfer.call(buffer, 0);
+  } catch {
+    // Marked, or carried off: it stays as it is, and is harmless.
   }
 }
 

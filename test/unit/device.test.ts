@@ -173,7 +173,7 @@ describe('the end', () => {
     buffer[Symbol.dispose]();
     expect(bytes.length).toBe(0);
     expect(fake.handles.size).toBe(0);
-    expect(fake.mappings.map(({ detached }) => detached)).toEqual([true]);
+    expect(fake.mappings.map(({ releases }) => releases)).toEqual([1]);
   });
 
   test('free() after the device has gone is no error', () => {

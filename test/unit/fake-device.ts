@@ -266,8 +266,7 @@ class FakeMapping implements NativeMapping {
   readonly byteLength: number;
   readonly address = 0x7000_0000n;
   released = false;
-  /** How `release()` was called. */
-  detached: boolean | undefined;
+  releases = 0;
   #buffer: ArrayBuffer | undefined;
 
   constructor(byteLength: number) {
@@ -280,7 +279,7 @@ class FakeMapping implements NativeMapping {
   }
   release(detach: boolean): void {
     this.released = true;
-    this.detached = detach;
+    this.releases += 1;
     if (detach && this.#buffer !== undefined) {
       structuredClone(this.#buffer, { transfer: [this.#buffer] });
     }
