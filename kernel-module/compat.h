@@ -26,10 +26,16 @@ static inline void iospace_vma_flags(struct vm_area_struct *vma,
 #endif
 }
 
-/* struct vm_operations_struct */
-#ifndef IOSPACE_HAVE_MAY_SPLIT
-#define may_split split
+/*
+ * x86 before 6.16 marks a mapping of RAM as one whose type it tracks, which it
+ * does not for RAM, and complains when fork() meets it zapped.
+ */
+static inline void iospace_vma_untrack(struct vm_area_struct *vma)
+{
+#ifdef VM_PAT
+	iospace_vma_flags(vma, 0, VM_PAT);
 #endif
+}
 
 static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
 {

@@ -18,7 +18,7 @@ static DEFINE_IDA(iospace_ids);
 
 bool iospace_device_is_dead(struct iospace_device *idev)
 {
-	return READ_ONCE(idev->dead);
+	return smp_load_acquire(&idev->dead);
 }
 
 /*
@@ -245,12 +245,13 @@ void iospace_device_remove(struct iospace_device *idev)
 	struct iospace_file *file;
 
 	mutex_lock(&idev->open_lock);
-	WRITE_ONCE(idev->dead, true);
+	WRITE_ONCE(idev->status->gone, 1);
+	/* Whoever sees it dead, as a fault does, sees it gone. */
+	smp_store_release(&idev->dead, true);
 	mutex_unlock(&idev->open_lock);
 
 	/* From here on no call is under way that uses the device. */
 	synchronize_srcu(&idev->srcu);
-	WRITE_ONCE(idev->status->gone, 1);
 	wake_up_all(&idev->irq_wait);
 
 	mutex_lock(&idev->open_lock);

@@ -3,8 +3,8 @@
  * Mappings of an open file: the status page, register windows and buffers.
  *
  * Owns the meaning of mmap offsets, and how mappings are taken away when the
- * device goes. Everything is mapped at once; a fault is the sign that the
- * device has gone, and brings a page of the file's own.
+ * device goes: from then on a fault brings a page of the file's own. Buffers are
+ * mapped at once, register windows when they are touched.
  *
  * Runs under mmap_lock, and takes memory_lock (by a buffer's last reference)
  * and mms_lock.
@@ -77,18 +77,14 @@ bool iospace_mmap_handle_at(unsigned long pgoff, u32 *handle)
 }
 
 /*
- * A PFN mapping gets the page with no reference, and cached, whatever the type
- * of the mapping was: the page was filled through the cache. In a mapping of
- * pages the page is counted.
+ * What a mapping shows when the device is gone. A PFN mapping gets the page with
+ * no reference, and cached, whatever the type of the mapping was: the page was
+ * filled through the cache. In a mapping of pages the page is counted.
  */
 static vm_fault_t iospace_mmap_substitute(struct vm_fault *vmf,
 					  struct page *page)
 {
 	struct vm_area_struct *vma = vmf->vma;
-	struct iospace_file *file = vma->vm_file->private_data;
-
-	if (!iospace_device_is_dead(file->idev))
-		return VM_FAULT_SIGBUS;
 
 	if (vma->vm_flags & VM_PFNMAP)
 		return vmf_insert_pfn_prot(vma, vmf->address, page_to_pfn(page),
@@ -123,49 +119,61 @@ static int iospace_mmap_status(struct vm_area_struct *vma)
 	return 0;
 }
 
+/* The window that @pgoff lies in, and which page of it; NULL if none. */
+static struct iospace_window *iospace_mmap_window_at(struct iospace_file *file,
+						     unsigned long pgoff,
+						     unsigned long *page)
+{
+	pgoff -= IOSPACE_PGOFF_WINDOWS;
+	*page = pgoff & ((1UL << IOSPACE_WINDOW_SHIFT) - 1);
+	return iospace_window_find(file->idev, pgoff >> IOSPACE_WINDOW_SHIFT);
+}
+
 static vm_fault_t iospace_mmap_window_fault(struct vm_fault *vmf)
 {
 	struct iospace_file *file = vmf->vma->vm_file->private_data;
+	struct iospace_window *window;
+	unsigned long page;
+	vm_fault_t ret;
+	int index;
 
-	return iospace_mmap_substitute(vmf, file->ones);
-}
-
-/* x86 forgets to free the type of a range that is unmapped in parts. */
-static int iospace_mmap_window_split(struct vm_area_struct *vma,
-				     unsigned long address)
-{
-	return -EINVAL;
+	index = iospace_device_enter(file->idev);
+	window = iospace_mmap_window_at(file, vmf->pgoff, &page);
+	if (iospace_device_is_dead(file->idev))
+		ret = iospace_mmap_substitute(vmf, file->ones);
+	else
+		ret = vmf_insert_pfn(vmf->vma, vmf->address,
+				     PHYS_PFN(window->start) + page);
+	iospace_device_exit(file->idev, index);
+	return ret;
 }
 
 static const struct vm_operations_struct iospace_mmap_window_ops = {
 	.fault		= iospace_mmap_window_fault,
-	.may_split	= iospace_mmap_window_split,
 };
 
+/*
+ * Not by remap_pfn_range(): x86 would track the type of the whole mapping, lose
+ * it when a part is unmapped, and complain when fork() meets a zapped one.
+ */
 static int iospace_mmap_window(struct iospace_file *file,
 			       struct vm_area_struct *vma)
 {
-	unsigned long pgoff = vma->vm_pgoff - IOSPACE_PGOFF_WINDOWS;
 	struct iospace_window *window;
-	unsigned long first, last;
+	unsigned long page, pages;
 
-	if (pgoff & ((1UL << IOSPACE_WINDOW_SHIFT) - 1))
+	window = iospace_mmap_window_at(file, vma->vm_pgoff, &page);
+	if (!window || page || !(window->flags & IOSPACE_REGISTERS_MMAP))
 		return -EINVAL;
-	window = iospace_window_find(file->idev, pgoff >> IOSPACE_WINDOW_SHIFT);
-	if (!window || !(window->flags & IOSPACE_REGISTERS_MMAP))
-		return -EINVAL;
-
-	first = PHYS_PFN(window->start);
-	last = PHYS_PFN(window->start + window->length - 1);
-	if (vma_pages(vma) - 1 > last - first)
+	pages = PHYS_PFN(window->start + window->length - 1) -
+		PHYS_PFN(window->start) + 1;
+	if (vma_pages(vma) > pages)
 		return -EINVAL;
 
-	iospace_vma_flags(vma, VM_IO | VM_DONTEXPAND | VM_DONTDUMP, 0);
-	vma->vm_page_prot = pgprot_device(vma->vm_page_prot);
+	iospace_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
+	vma->vm_page_prot = pgprot_decrypted(pgprot_device(vma->vm_page_prot));
 	vma->vm_ops = &iospace_mmap_window_ops;
-	return io_remap_pfn_range(vma, vma->vm_start, first,
-				  vma->vm_end - vma->vm_start,
-				  vma->vm_page_prot);
+	return 0;
 }
 
 static void iospace_mmap_buffer_open(struct vm_area_struct *vma)
@@ -184,6 +192,8 @@ static vm_fault_t iospace_mmap_buffer_fault(struct vm_fault *vmf)
 {
 	struct iospace_file *file = vmf->vma->vm_file->private_data;
 
+	if (!iospace_device_is_dead(file->idev))
+		return VM_FAULT_SIGBUS;
 	return iospace_mmap_substitute(vmf, file->zeros);
 }
 
@@ -216,6 +226,7 @@ static int iospace_mmap_buffer(struct iospace_file *file,
 	vma->vm_pgoff = pgoff;
 	if (ret)
 		goto put_buffer;
+	iospace_vma_untrack(vma);
 
 	/* The mapping owns the reference from here. */
 	vma->vm_private_data = buffer;
