@@ -16,11 +16,11 @@
 namespace iospace {
 
 void CallFromLoop(napi_env env, napi_async_context context, napi_value function,
-                  std::initializer_list<napi_value> arguments) {
+                  std::initializer_list<napi_value> arguments) noexcept {
   napi_value receiver = nullptr;
   if (napi_get_global(env, &receiver) != napi_ok) return;
-  const napi_status status = napi_make_callback(env, context, receiver, function, arguments.size(),
-                                                std::data(arguments), nullptr);
+  const napi_status status =
+      napi_make_callback(env, context, receiver, function, arguments.size(), std::data(arguments), nullptr);
   if (status != napi_pending_exception) return;
   // Nothing is pending where the call was refused because the environment is being terminated.
   bool pending = false;

@@ -21,6 +21,6 @@ struct Addon {
 /// Calls `function` from the event loop, where no JavaScript is running: microtasks and ticks run after it,
 /// and what it throws is an uncaught exception. `context` may be null.
 void CallFromLoop(napi_env env, napi_async_context context, napi_value function,
-                  std::initializer_list<napi_value> arguments);
+                  std::initializer_list<napi_value> arguments) noexcept;
 
 }  // namespace iospace

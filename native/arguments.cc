@@ -16,8 +16,8 @@ struct TypedArrayInfo {
 
 TypedArrayInfo Inspect(Napi::Value array) {
   TypedArrayInfo info = {};
-  const napi_status status = napi_get_typedarray_info(array.Env(), array, &info.type, &info.length,
-                                                      &info.data, nullptr, nullptr);
+  const napi_status status =
+      napi_get_typedarray_info(array.Env(), array, &info.type, &info.length, &info.data, nullptr, nullptr);
   NAPI_THROW_IF_FAILED(array.Env(), status, info);
   return info;
 }
@@ -41,23 +41,24 @@ std::size_t ElementSize(napi_typedarray_type type) {
   }
 }
 
+/// A typed array of `T`: what Node-API and the user call it.
 template <typename T>
-constexpr napi_typedarray_type kTypeOf;
+struct ArrayOf;
 template <>
-constexpr napi_typedarray_type kTypeOf<std::int16_t> = napi_int16_array;
+struct ArrayOf<std::int16_t> {
+  static constexpr napi_typedarray_type kType = napi_int16_array;
+  static constexpr const char* kName = "an Int16Array";
+};
 template <>
-constexpr napi_typedarray_type kTypeOf<std::int32_t> = napi_int32_array;
+struct ArrayOf<std::int32_t> {
+  static constexpr napi_typedarray_type kType = napi_int32_array;
+  static constexpr const char* kName = "an Int32Array";
+};
 template <>
-constexpr napi_typedarray_type kTypeOf<std::uint64_t> = napi_biguint64_array;
-
-template <typename T>
-constexpr const char* kNameOf;
-template <>
-constexpr const char* kNameOf<std::int16_t> = "an Int16Array";
-template <>
-constexpr const char* kNameOf<std::int32_t> = "an Int32Array";
-template <>
-constexpr const char* kNameOf<std::uint64_t> = "a BigUint64Array";
+struct ArrayOf<std::uint64_t> {
+  static constexpr napi_typedarray_type kType = napi_biguint64_array;
+  static constexpr const char* kName = "a BigUint64Array";
+};
 
 std::string Interval(const std::string& minimum, const std::string& maximum) {
   return "an integer from " + minimum + " to " + maximum;
@@ -65,16 +66,14 @@ std::string Interval(const std::string& minimum, const std::string& maximum) {
 
 }  // namespace
 
-std::int64_t Integer(Napi::Value value, const char* name, std::int64_t minimum,
-                     std::int64_t maximum) {
+std::int64_t Integer(Napi::Value value, const char* name, std::int64_t minimum, std::int64_t maximum) {
   // One call for type and value: each register access comes through here.
   double number = 0;
   const napi_status status = napi_get_value_double(value.Env(), value, &number);
   if (status == napi_number_expected) throw InvalidType(value, name, "an integer");
   NAPI_THROW_IF_FAILED(value.Env(), status, 0);
   // Written so that NaN fails too.
-  const bool inside =
-      number >= static_cast<double>(minimum) && number <= static_cast<double>(maximum);
+  const bool inside = number >= static_cast<double>(minimum) && number <= static_cast<double>(maximum);
   if (!inside || number != std::trunc(number))
     throw OutOfRange(value, name, Interval(std::to_string(minimum), std::to_string(maximum)));
   return static_cast<std::int64_t>(number);
@@ -86,16 +85,14 @@ int Descriptor(Napi::Value value, const char* name) {
 
 std::size_t Length(Napi::Value value, const char* name, std::size_t minimum) {
   constexpr auto kMaximum = static_cast<std::int64_t>(std::min<std::uint64_t>(SIZE_MAX, kMaxSafeInteger));
-  return static_cast<std::size_t>(
-      Integer(value, name, static_cast<std::int64_t>(minimum), kMaximum));
+  return static_cast<std::size_t>(Integer(value, name, static_cast<std::int64_t>(minimum), kMaximum));
 }
 
 std::uint64_t Unsigned64(Napi::Value value, const char* name, std::uint64_t maximum) {
   if (!value.IsBigInt()) throw InvalidType(value, name, "a bigint");
   bool lossless = false;
   const std::uint64_t number = value.As<Napi::BigInt>().Uint64Value(&lossless);
-  if (!lossless || number > maximum)
-    throw OutOfRange(value, name, Interval("0", std::to_string(maximum)));
+  if (!lossless || number > maximum) throw OutOfRange(value, name, Interval("0", std::to_string(maximum)));
   return number;
 }
 
@@ -114,8 +111,7 @@ std::span<std::byte> Bytes(Napi::Value value, const char* name) {
     length = info.length * ElementSize(info.type);
     data = info.data;
   } else if (value.IsDataView()) {
-    const napi_status status =
-        napi_get_dataview_info(value.Env(), value, &length, &data, nullptr, nullptr);
+    const napi_status status = napi_get_dataview_info(value.Env(), value, &length, &data, nullptr, nullptr);
     NAPI_THROW_IF_FAILED(value.Env(), status, {});
   } else {
     throw InvalidType(value, name, "a typed array or DataView");
@@ -125,9 +121,9 @@ std::span<std::byte> Bytes(Napi::Value value, const char* name) {
 
 template <typename T>
 std::span<T> Elements(Napi::Value value, const char* name) {
-  if (!value.IsTypedArray()) throw InvalidType(value, name, kNameOf<T>);
+  if (!value.IsTypedArray()) throw InvalidType(value, name, ArrayOf<T>::kName);
   const TypedArrayInfo info = Inspect(value);
-  if (info.type != kTypeOf<T>) throw InvalidType(value, name, kNameOf<T>);
+  if (info.type != ArrayOf<T>::kType) throw InvalidType(value, name, ArrayOf<T>::kName);
   return {static_cast<T*>(info.data), info.length};
 }
 

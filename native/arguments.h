@@ -15,15 +15,13 @@ namespace iospace {
 /// The largest integer below which a number holds every integer.
 inline constexpr std::int64_t kMaxSafeInteger = (std::int64_t{1} << 53) - 1;
 
-std::int64_t Integer(Napi::Value value, const char* name, std::int64_t minimum,
-                     std::int64_t maximum);
+std::int64_t Integer(Napi::Value value, const char* name, std::int64_t minimum, std::int64_t maximum);
 
 /// Any value of an integer type of at most 32 bits.
 template <typename T>
 T Integer(Napi::Value value, const char* name) {
   static_assert(sizeof(T) <= 4);
-  return static_cast<T>(
-      Integer(value, name, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
+  return static_cast<T>(Integer(value, name, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
 }
 
 /// A descriptor, open or not.

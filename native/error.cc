@@ -37,7 +37,7 @@ Napi::Error Make(Napi::Env env, Create create, const char* code, const std::stri
   const napi_status status =
       create(env, Napi::String::New(env, code), Napi::String::New(env, message), &error);
   NAPI_THROW_IF_FAILED(env, status, Napi::Error());
-  return Napi::Error(env, error);
+  return {env, error};
 }
 
 std::string Explain(Napi::Value value, const char* name, const std::string& expected) {
@@ -53,19 +53,17 @@ Napi::Error SystemError(Napi::Env env, const Failure& failure, const Detail& det
   if (detail.request) about["request"] = Napi::Number::New(env, *detail.request);
   const Napi::FunctionReference& hook = Addon::Of(env).system_error;
   if (hook.IsEmpty()) return InvalidState(env, "initialize() has not been called");
-  const Napi::Value error = hook.Call(
-      {Napi::Number::New(env, failure.error), Napi::String::New(env, failure.syscall), about});
-  return Napi::Error(env, error);
+  const Napi::Value error =
+      hook.Call({Napi::Number::New(env, failure.error), Napi::String::New(env, failure.syscall), about});
+  return {env, error};
 }
 
 Napi::Error InvalidType(Napi::Value value, const char* name, const std::string& expected) {
-  return Make(value.Env(), napi_create_type_error, "ERR_INVALID_ARG_TYPE",
-              Explain(value, name, expected));
+  return Make(value.Env(), napi_create_type_error, "ERR_INVALID_ARG_TYPE", Explain(value, name, expected));
 }
 
 Napi::Error OutOfRange(Napi::Value value, const char* name, const std::string& expected) {
-  return Make(value.Env(), napi_create_range_error, "ERR_OUT_OF_RANGE",
-              Explain(value, name, expected));
+  return Make(value.Env(), napi_create_range_error, "ERR_OUT_OF_RANGE", Explain(value, name, expected));
 }
 
 Napi::Error InvalidState(Napi::Env env, const char* message) {

@@ -23,8 +23,7 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   const std::string path = Text(info[0], "path");
   const int flags = Integer<int>(info[1], "flags");
   const auto mode = Integer<std::uint32_t>(info[2], "mode");
-  FileDescriptor fd =
-      Take(info.Env(), syscall::Open(path.c_str(), flags, mode), {.path = path});
+  FileDescriptor fd = Take(info.Env(), syscall::Open(path.c_str(), flags, mode), {.path = path});
   return Napi::Number::New(info.Env(), fd.Detach());
 }
 
@@ -37,14 +36,15 @@ void* Argument(Napi::Value value, std::uint32_t request) {
   if (value.IsNumber()) {
     // Wider integers could pass for pointers.
     const std::int64_t number = Integer(value, "argument", INT32_MIN, UINT32_MAX);
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): ioctl() takes both in one place.
     return reinterpret_cast<void*>(static_cast<std::intptr_t>(number));
   }
   const std::span<std::byte> bytes = Bytes(value, "argument");
   // What the number says of the structure's size. Older numbers say nothing; those are the caller's care.
   const std::size_t needed = std::max<std::size_t>(1, _IOC_SIZE(request));
   if (bytes.size() < needed)
-    throw OutOfRange(Napi::Number::New(value.Env(), static_cast<double>(bytes.size())),
-                     "argument.byteLength", "at least " + std::to_string(needed));
+    throw OutOfRange(Napi::Number::New(value.Env(), static_cast<double>(bytes.size())), "argument.byteLength",
+                     "at least " + std::to_string(needed));
   return bytes.data();
 }
 
@@ -52,8 +52,7 @@ Napi::Value Ioctl(const Napi::CallbackInfo& info) {
   const int fd = Descriptor(info[0], "fd");
   const auto request = Integer<std::uint32_t>(info[1], "request");
   void* const argument = Argument(info[2], request);
-  const int returned =
-      Take(info.Env(), syscall::Ioctl(fd, request, argument), {.request = request});
+  const int returned = Take(info.Env(), syscall::Ioctl(fd, request, argument), {.request = request});
   return Napi::Number::New(info.Env(), returned);
 }
 

@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <charconv>
+#include <cstring>
 #include <string>
 
 #include "addon.h"
@@ -51,25 +53,39 @@ constexpr napi_type_tag kTag = {0x6b1f0c0e5d9a4d7b, 0x9c52a6f6e1f84b3d};
 
 /// Flags that decide where a mapping lies, or let it grow: the range would not be ours alone. Huge pages are
 /// to be had from hugetlbfs and memfd, whose page size is known.
-constexpr int kRefusedFlags =
-    MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN | MAP_STACK | MAP_HUGETLB;
+constexpr int kRefusedFlags = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN | MAP_STACK | MAP_HUGETLB;
+
+/// Calls the hook `leaked`. Made for finalizers, which cannot throw: where JavaScript cannot be called any
+/// more, nobody is told.
+void ReportLeak(napi_env env, const Napi::FunctionReference& leaked, std::uintptr_t address,
+                std::size_t length) noexcept {
+  char description[] = "mapping at 0x0000000000000000";
+  char* const digits = std::strchr(description, 'x') + 1;
+  const char* const end = std::to_chars(digits, std::end(description), address, 16).ptr;
+
+  napi_handle_scope scope = nullptr;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return;
+  napi_value hook = nullptr;
+  napi_value about = nullptr;
+  napi_value bytes = nullptr;
+  if (napi_get_reference_value(env, leaked, &hook) == napi_ok &&
+      napi_create_string_latin1(env, description, static_cast<std::size_t>(end - description), &about) ==
+          napi_ok &&
+      napi_create_double(env, static_cast<double>(length), &bytes) == napi_ok)
+    CallFromLoop(env, nullptr, hook, {about, bytes});
+  napi_close_handle_scope(env, scope);
+}
 
 /// Gives up one of the two shares of `region`; the last one ends it, and tells of it if nobody released it.
-void GiveUp(Napi::Env env, std::shared_ptr<Region> region) {
+void GiveUp(napi_env env, std::shared_ptr<Region> region) noexcept {
   if (region == nullptr || region.use_count() > 1) return;
   const bool leaked = !region->released();
   const std::size_t length = region->length();
   const auto address = reinterpret_cast<std::uintptr_t>(region->data());
   region.reset();
 
-  Addon& addon = Addon::Of(env);
-  if (!leaked || addon.ending || addon.leaked.IsEmpty()) return;
-  const Napi::HandleScope scope(env);
-  char description[32];
-  std::snprintf(description, sizeof description, "mapping at 0x%jx", std::uintmax_t{address});
-  CallFromLoop(env, nullptr, addon.leaked.Value(),
-               {Napi::String::New(env, description),
-                Napi::Number::New(env, static_cast<double>(length))});
+  const Addon& addon = Addon::Of(env);
+  if (leaked && !addon.ending && !addon.leaked.IsEmpty()) ReportLeak(env, addon.leaked, address, length);
 }
 
 void FinalizeBuffer(napi_env env, void*, void* hint) {
@@ -81,28 +97,27 @@ void FinalizeBuffer(napi_env env, void*, void* hint) {
 
 void Mapping::Define(Napi::Object exports) {
   const Napi::Env env = exports.Env();
-  const Napi::Function constructor = DefineClass(
-      env, "Mapping",
-      {
-          InstanceMethod<&Mapping::Buffer>("buffer"),
-          InstanceMethod<&Mapping::Release>("release"),
-          InstanceMethod<&Mapping::Protect>("protect"),
-          InstanceMethod<&Mapping::Sync>("sync"),
-          InstanceMethod<&Mapping::Advise>("advise"),
-          InstanceMethod<&Mapping::Lock>("lock"),
-          InstanceMethod<&Mapping::Unlock>("unlock"),
-      });
+  const Napi::Function constructor = DefineClass(env, "Mapping",
+                                                 {
+                                                     InstanceMethod<&Mapping::Buffer>("buffer"),
+                                                     InstanceMethod<&Mapping::Release>("release"),
+                                                     InstanceMethod<&Mapping::Protect>("protect"),
+                                                     InstanceMethod<&Mapping::Sync>("sync"),
+                                                     InstanceMethod<&Mapping::Advise>("advise"),
+                                                     InstanceMethod<&Mapping::Lock>("lock"),
+                                                     InstanceMethod<&Mapping::Unlock>("unlock"),
+                                                 });
   const auto prototype = constructor.Get("prototype").As<Napi::Object>();
   // Not an InstanceAccessor: V8 checks the receiver of methods, but not of those.
   prototype.DefineProperty(Napi::PropertyDescriptor::Accessor<IsReleased>("released"));
   Addon::Of(env).mapping = Napi::Persistent(constructor);
-  exports.Set("mmap", Napi::Function::New(
-                          env,
-                          [](const Napi::CallbackInfo& info) -> Napi::Value {
-                            return Addon::Of(info.Env())
-                                .mapping.New({info[0], info[1], info[2], info[3], info[4]});
-                          },
-                          "mmap"));
+  exports.Set("mmap",
+              Napi::Function::New(
+                  env,
+                  [](const Napi::CallbackInfo& info) -> Napi::Value {
+                    return Addon::Of(info.Env()).mapping.New({info[0], info[1], info[2], info[3], info[4]});
+                  },
+                  "mmap"));
 }
 
 Mapping::Mapping(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -120,12 +135,10 @@ Mapping::Mapping(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   Napi::Object self = Value();
   self.TypeTag(&kTag);
   self.DefineProperties({
-      Napi::PropertyDescriptor::Value("byteLength",
-                                      Napi::Number::New(env, static_cast<double>(length)),
+      Napi::PropertyDescriptor::Value("byteLength", Napi::Number::New(env, static_cast<double>(length)),
                                       napi_enumerable),
       Napi::PropertyDescriptor::Value(
-          "address",
-          Napi::BigInt::New(env, std::uint64_t{reinterpret_cast<std::uintptr_t>(region_->data())}),
+          "address", Napi::BigInt::New(env, std::uint64_t{reinterpret_cast<std::uintptr_t>(region_->data())}),
           napi_enumerable),
   });
 }
@@ -148,8 +161,8 @@ Napi::Value Mapping::Buffer(const Napi::CallbackInfo& info) {
 
   auto share = std::make_unique<std::shared_ptr<Region>>(region_);
   napi_value buffer = nullptr;
-  const napi_status status = napi_create_external_arraybuffer(
-      env, region.data(), region.length(), FinalizeBuffer, share.get(), &buffer);
+  const napi_status status = napi_create_external_arraybuffer(env, region.data(), region.length(),
+                                                              FinalizeBuffer, share.get(), &buffer);
   // Where external buffers exist the share is the finalizer's even if the call failed: Node 20 refuses more
   // than 4 GiB, and runs the finalizer later.
   if (status != napi_no_external_buffers_allowed) static_cast<void>(share.release());
@@ -184,8 +197,7 @@ std::span<std::byte> Mapping::Part(Napi::Value offset, Napi::Value length) const
   const std::span<std::byte> pages = Live().pages();
   const std::size_t begin = Length(offset, "offset");
   const std::size_t size = Length(length, "byteLength");
-  if (begin > pages.size())
-    throw OutOfRange(offset, "offset", "at most " + std::to_string(pages.size()));
+  if (begin > pages.size()) throw OutOfRange(offset, "offset", "at most " + std::to_string(pages.size()));
   if (size > pages.size() - begin)
     throw OutOfRange(length, "byteLength", "at most " + std::to_string(pages.size() - begin));
   return pages.subspan(begin, size);

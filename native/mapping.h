@@ -22,6 +22,8 @@ class Mapping : public Napi::ObjectWrap<Mapping> {
 
   /// mmap(fd, byteLength, protection, flags, offset)
   explicit Mapping(const Napi::CallbackInfo& info);
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
   ~Mapping() override;
 
  private:

@@ -16,8 +16,7 @@ class Watch {
   static Result<Watch*> Open(napi_env env, int fd, Poller* poller) {
     Result<FileDescriptor> duplicate = syscall::Duplicate(fd);
     if (const auto* failure = std::get_if<Failure>(&duplicate)) return *failure;
-    auto watch = std::unique_ptr<Watch>(
-        new Watch(std::get<FileDescriptor>(std::move(duplicate)), poller));
+    auto watch = std::unique_ptr<Watch>(new Watch(std::get<FileDescriptor>(std::move(duplicate)), poller));
     uv_loop_t* loop = nullptr;
     if (napi_get_uv_event_loop(env, &loop) != napi_ok) return Failure{ENOTSUP, "uv_poll_init"};
     const int status = uv_poll_init(loop, &watch->handle_, watch->fd_.get());
@@ -87,7 +86,8 @@ Poller::Poller(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const int fd = Descriptor(info[0], "fd");
   if (!info[1].IsFunction()) throw InvalidType(info[1], "onReady", "a function");
   on_ready_ = Napi::Persistent(info[1].As<Napi::Function>());
-  context_ = std::make_unique<Napi::AsyncContext>(env, "iospace:Poller", Value());
+  // Not with this object as its resource: Node 26 would never let it be collected.
+  context_ = std::make_unique<Napi::AsyncContext>(env, "iospace:Poller");
   watch_ = Take(env, Watch::Open(env, fd, this));
 }
 

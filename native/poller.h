@@ -16,6 +16,8 @@ class Poller : public Napi::ObjectWrap<Poller> {
 
   /// new Poller(fd, onReady)
   explicit Poller(const Napi::CallbackInfo& info);
+  Poller(const Poller&) = delete;
+  Poller& operator=(const Poller&) = delete;
   ~Poller() override;
 
   /// Calls onReady.

@@ -13,27 +13,29 @@
 namespace iospace {
 namespace {
 
+/// The accesses of one width, as JavaScript calls them.
 template <typename Word>
-constexpr const char* kRead = nullptr;
+struct Name;
 template <>
-constexpr const char* kRead<std::uint8_t> = "read8";
+struct Name<std::uint8_t> {
+  static constexpr const char* kRead = "read8";
+  static constexpr const char* kWrite = "write8";
+};
 template <>
-constexpr const char* kRead<std::uint16_t> = "read16";
+struct Name<std::uint16_t> {
+  static constexpr const char* kRead = "read16";
+  static constexpr const char* kWrite = "write16";
+};
 template <>
-constexpr const char* kRead<std::uint32_t> = "read32";
+struct Name<std::uint32_t> {
+  static constexpr const char* kRead = "read32";
+  static constexpr const char* kWrite = "write32";
+};
 template <>
-constexpr const char* kRead<std::uint64_t> = "read64";
-
-template <typename Word>
-constexpr const char* kWrite = nullptr;
-template <>
-constexpr const char* kWrite<std::uint8_t> = "write8";
-template <>
-constexpr const char* kWrite<std::uint16_t> = "write16";
-template <>
-constexpr const char* kWrite<std::uint32_t> = "write32";
-template <>
-constexpr const char* kWrite<std::uint64_t> = "write64";
+struct Name<std::uint64_t> {
+  static constexpr const char* kRead = "read64";
+  static constexpr const char* kWrite = "write64";
+};
 
 /// Whether this machine has a load and a store of this width.
 template <typename Word>
@@ -58,18 +60,19 @@ Napi::Value ToJavaScript(Napi::Env env, Word word) {
 }  // namespace
 
 void Registers::Define(Napi::Object exports) {
-  exports.Set("Registers", DefineClass(exports.Env(), "Registers",
-                                       {
-                                           InstanceMethod<&Registers::Read<std::uint8_t>>("read8"),
-                                           InstanceMethod<&Registers::Read<std::uint16_t>>("read16"),
-                                           InstanceMethod<&Registers::Read<std::uint32_t>>("read32"),
-                                           InstanceMethod<&Registers::Read<std::uint64_t>>("read64"),
-                                           InstanceMethod<&Registers::Write<std::uint8_t>>("write8"),
-                                           InstanceMethod<&Registers::Write<std::uint16_t>>("write16"),
-                                           InstanceMethod<&Registers::Write<std::uint32_t>>("write32"),
-                                           InstanceMethod<&Registers::Write<std::uint64_t>>("write64"),
-                                           InstanceMethod<&Registers::Close>("close"),
-                                       }));
+  exports.Set("Registers",
+              DefineClass(exports.Env(), "Registers",
+                          {
+                              InstanceMethod<&Registers::Read<std::uint8_t>>(Name<std::uint8_t>::kRead),
+                              InstanceMethod<&Registers::Read<std::uint16_t>>(Name<std::uint16_t>::kRead),
+                              InstanceMethod<&Registers::Read<std::uint32_t>>(Name<std::uint32_t>::kRead),
+                              InstanceMethod<&Registers::Read<std::uint64_t>>(Name<std::uint64_t>::kRead),
+                              InstanceMethod<&Registers::Write<std::uint8_t>>(Name<std::uint8_t>::kWrite),
+                              InstanceMethod<&Registers::Write<std::uint16_t>>(Name<std::uint16_t>::kWrite),
+                              InstanceMethod<&Registers::Write<std::uint32_t>>(Name<std::uint32_t>::kWrite),
+                              InstanceMethod<&Registers::Write<std::uint64_t>>(Name<std::uint64_t>::kWrite),
+                              InstanceMethod<&Registers::Close>("close"),
+                          }));
 }
 
 Registers::Registers(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -102,13 +105,13 @@ Napi::Value Registers::Read(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const std::size_t offset = Offset(info[0], sizeof(Word));
   if constexpr (!kHasAccess<Word>) {
-    throw SystemError(env, {EOPNOTSUPP, kRead<Word>});
+    throw SystemError(env, {EOPNOTSUPP, Name<Word>::kRead});
   } else {
     if (registers_ == nullptr)
       return ToJavaScript(env, static_cast<Word>(Access(env, 0, sizeof(Word), offset, 0)));
     const Word word = *reinterpret_cast<const volatile Word*>(registers_ + offset);
     barrier::AfterDeviceRead();
-    CheckPresent(env, kRead<Word>);
+    CheckPresent(env, Name<Word>::kRead);
     return ToJavaScript(env, word);
   }
 }
@@ -119,7 +122,7 @@ void Registers::Write(const Napi::CallbackInfo& info) {
   const std::size_t offset = Offset(info[0], sizeof(Word));
   const Word word = WordArgument<Word>(info[1]);
   if constexpr (!kHasAccess<Word>) {
-    throw SystemError(env, {EOPNOTSUPP, kWrite<Word>});
+    throw SystemError(env, {EOPNOTSUPP, Name<Word>::kWrite});
   } else {
     if (registers_ == nullptr) {
       Access(env, IOSPACE_REGISTER_WRITE, sizeof(Word), offset, word);
@@ -127,7 +130,7 @@ void Registers::Write(const Napi::CallbackInfo& info) {
     }
     barrier::BeforeDeviceWrite();
     *reinterpret_cast<volatile Word*>(registers_ + offset) = word;
-    CheckPresent(env, kWrite<Word>);
+    CheckPresent(env, Name<Word>::kWrite);
   }
 }
 
@@ -144,8 +147,8 @@ void Registers::CheckPresent(Napi::Env env, const char* access) const {
   if (status->gone != 0) throw SystemError(env, {ENODEV, access});
 }
 
-std::uint64_t Registers::Access(Napi::Env env, std::uint32_t flags, std::uint32_t width,
-                                std::uint64_t offset, std::uint64_t value) const {
+std::uint64_t Registers::Access(Napi::Env env, std::uint32_t flags, std::uint32_t width, std::uint64_t offset,
+                                std::uint64_t value) const {
   iospace_register_access access = {};
   access.size = sizeof access;
   access.flags = flags;
@@ -161,8 +164,7 @@ std::uint64_t Registers::Access(Napi::Env env, std::uint32_t flags, std::uint32_
 std::size_t Registers::Offset(Napi::Value value, std::size_t width) const {
   if (closed_) throw InvalidState(value.Env(), "the registers have been closed");
   const std::size_t offset = Length(value, "offset");
-  if (offset % width != 0)
-    throw OutOfRange(value, "offset", "a multiple of " + std::to_string(width));
+  if (offset % width != 0) throw OutOfRange(value, "offset", "a multiple of " + std::to_string(width));
   if (width > length_ || offset > length_ - width)
     throw OutOfRange(value, "offset", "a place in a window of " + std::to_string(length_) + " bytes");
   return offset;

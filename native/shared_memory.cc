@@ -11,8 +11,7 @@ Napi::Value ShmOpen(const Napi::CallbackInfo& info) {
   const std::string name = Text(info[0], "name");
   const int flags = Integer<int>(info[1], "flags");
   const auto mode = Integer<std::uint32_t>(info[2], "mode");
-  FileDescriptor fd =
-      Take(info.Env(), syscall::ShmOpen(name.c_str(), flags, mode), {.path = name});
+  FileDescriptor fd = Take(info.Env(), syscall::ShmOpen(name.c_str(), flags, mode), {.path = name});
   return Napi::Number::New(info.Env(), fd.Detach());
 }
 

@@ -4,6 +4,7 @@ import { map, memfd, native, turns } from './support.js';
 
 const fd = memfd(8192);
 const mapping = map(8192);
+const other = map(4096);
 const info = { flags: 0, byteLength: 4096, mmapOffset: 4096n, pageOffset: 0, name: '' };
 const registers = new native.Registers(fd, 0, info);
 const poller = new native.Poller(native.eventfd(0, 0), () => {});
@@ -42,7 +43,7 @@ const functions: readonly (readonly [
     (...args) => new native.Poller(...(args as unknown as [number, () => void])),
     [fd, () => {}],
   ],
-  ['Mapping.release', mapping.release.bind(map(4096)), [true]],
+  ['Mapping.release', mapping.release.bind(other), [true]],
   ['Mapping.protect', mapping.protect.bind(mapping), [3, 0, 4096]],
   ['Mapping.sync', mapping.sync.bind(mapping), [4, 0, 4096]],
   ['Mapping.advise', mapping.advise.bind(mapping), [0, 0, 4096]],
@@ -195,4 +196,5 @@ test('what is left works', async () => {
   expect(registers.read32(0)).toBe(1);
   registers.close();
   mapping.release(true);
+  other.release(true);
 });

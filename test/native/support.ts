@@ -5,7 +5,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
+import { vi } from 'vitest';
 import { binding, type NativeBinding, type NativeMapping } from '../../lib/binding.js';
+
+// Most programs below run in processes of their own, which take their time on a busy machine.
+vi.setConfig({ testTimeout: 60_000 });
 
 export const native = binding();
 
