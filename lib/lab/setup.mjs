@@ -20,15 +20,14 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const packages = {
   addon: ['g++', 'make', 'python3'],
   lab: [
-    'busybox-static',
     'cmake',
-    'cpio',
-    'dwarves',
     'g++-aarch64-linux-gnu',
-    'libc6-dev-arm64-cross',
+    'kmod',
+    'libarchive-tools',
+    'libelf-dev',
     'qemu-system-arm',
     'qemu-system-x86',
-    'zstd',
+    'xz-utils',
   ],
   lint: ['clang-format', 'clang-tidy', 'sparse'],
 };
@@ -49,10 +48,8 @@ function run(command, args) {
 }
 
 function isInstalled(name) {
-  const { status, stdout } = spawnSync('dpkg-query', ['-W', '-f', '${db:Status-Status}', name], {
-    encoding: 'utf8',
-  });
-  return status === 0 && stdout.startsWith('installed');
+  const { status, stdout } = spawnSync('dpkg-query', ['-s', name], { encoding: 'utf8' });
+  return status === 0 && /^Status: .* installed$/m.test(stdout);
 }
 
 /** The words before apt-get that give it the right to install, or undefined where there are none. */
