@@ -10,7 +10,10 @@ export async function hold(
   options: ForkOptions = {},
 ): Promise<{ child: ChildProcess; said: unknown }> {
   const child = fork(new URL('holder.js', import.meta.url), [device, `${count}`, `${bytes}`], options);
-  const [said] = await once(child, 'message');
+  const said = await new Promise((resolve) => {
+    child.once('message', resolve);
+    child.once('exit', (code) => resolve(`ended with ${code} and said nothing`));
+  });
   return { child, said };
 }
 

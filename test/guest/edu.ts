@@ -1,6 +1,6 @@
 /**
  * QEMU's "edu" function, as the guest tests use it: a device with registers, an interrupt and a DMA engine between
- * memory and 4096 bytes of its own. What runs over those 4096 bytes ends QEMU.
+ * memory and 4096 bytes of its own. What reaches beyond those ends QEMU, and so does what reaches their last byte.
  */
 import { readFileSync } from 'node:fs';
 import { type DeviceInfo, DmaDevice, type InterruptEvent, listDevices, type Registers } from 'iospace';
@@ -22,7 +22,7 @@ const COMMAND_TO_MEMORY = 2;
 const COMMAND_INTERRUPT = 4;
 
 const DEVICE_MEMORY = 0x40000n;
-export const DEVICE_MEMORY_LENGTH = 4096;
+export const DEVICE_MEMORY_LENGTH = 4095;
 
 /** A generous time for an emulated machine, in milliseconds. */
 export const SOON = 10_000;

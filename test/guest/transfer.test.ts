@@ -4,11 +4,11 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { DEVICE_MEMORY_LENGTH, fromDevice, openEdu, toDevice } from './edu.js';
 
-test('out and back, in every length that the device has', async () => {
+test('out and back, in many lengths', async () => {
   using device = openEdu();
   using source = device.alloc(DEVICE_MEMORY_LENGTH);
   using target = device.alloc(DEVICE_MEMORY_LENGTH);
-  for (const length of [1, 2, 3, 4, 63, 64, 65, 511, 512, 4095, 4096]) {
+  for (const length of [1, 2, 3, 4, 63, 64, 65, 511, 512, 4094, DEVICE_MEMORY_LENGTH]) {
     const data = randomBytes(length);
     source.bytes.set(data);
     target.bytes.fill(0);

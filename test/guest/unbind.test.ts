@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { DmaDevice, listDevices } from 'iospace';
 import { eventually } from './children.js';
-import { findEdu, interrupted, openEdu, raise } from './edu.js';
+import { findEdu, interrupted, openEdu, raise, SOON } from './edu.js';
 
 const { device: busName } = findEdu();
 
@@ -71,63 +71,60 @@ test('bound again it works again, beside a file from before', async () => {
 });
 
 test('unbound ten times against mmap, ioctl and fault from other threads', async () => {
-  const workers = Array.from(
-    { length: 2 },
-    () =>
-      new Worker(
-        `import('iospace').then(async ({ DmaDevice }) => {
-          const { parentPort } = await import('node:worker_threads');
-          const known = ['ENODEV', 'ENOENT', 'ENXIO'];
-          let ended = false;
-          let gone = 0;
-          parentPort.once('message', () => { ended = true; });
-          while (!ended) {
-            try {
-              const device = DmaDevice.open(${JSON.stringify(busName)});
-              try {
-                for (let n = 0; n < 1000; n++) {
-                  const buffer = device.alloc(4096 * (1 + n % 8));
-                  buffer.bytes.fill(n);
-                  buffer.bytes.reduce((sum, byte) => sum + byte);
-                  device.registers(0).read32(0);
-                  if (n % 2 === 0) buffer.free();
-                }
-              } finally {
-                device.close();
-              }
-            } catch (error) {
-              if (!known.includes(error.code)) throw error;
-              gone += 1;
-            }
-            await new Promise(setImmediate);
-          }
-          parentPort.postMessage(gone);
-        });`,
-        { eval: true },
-      ),
-  );
+  /** For each worker: how often it opened the device, and how often the device went while it was open. */
+  const tallies = Array.from({ length: 2 }, () => new Int32Array(new SharedArrayBuffer(8)));
   const failures: unknown[] = [];
-  for (const worker of workers) {
+  const workers = tallies.map((tally) => {
+    const worker = new Worker(WORKER, { eval: true, workerData: { tally, busName } });
     worker.on('error', (error) => failures.push(error));
-  }
+    return worker;
+  });
+  const opens = (): number[] => tallies.map((tally) => Atomics.load(tally, 0));
   for (let round = 0; round < 10; round++) {
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    const before = opens();
+    assert.ok(
+      await eventually(
+        () => failures.length > 0 || opens().every((count, n) => count > (before[n] ?? 0)),
+        SOON,
+      ),
+      `round ${round}: the device is not opened again`,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 10 * round));
     unbind();
     await bind();
   }
-  const noticed = await Promise.all(
-    workers.map(
-      (worker) =>
-        new Promise<number>((resolve) => {
-          worker.once('message', resolve);
-          worker.once('exit', () => resolve(-1));
-          worker.postMessage('end');
-        }),
-    ),
-  );
+  await Promise.all(workers.map((worker) => worker.terminate()));
   assert.deepEqual(failures, []);
   assert.ok(
-    noticed.every((count) => count > 0),
-    `${noticed}`,
+    tallies.every((tally) => Atomics.load(tally, 1) > 0),
+    `${tallies.map((tally) => tally[1])}`,
   );
 });
+
+/** Allocates, maps, touches, reads registers and frees for as long as it is let, on whatever device there is. */
+const WORKER = `
+import('iospace').then(async ({ DmaDevice }) => {
+  const { tally, busName } = (await import('node:worker_threads')).workerData;
+  for (;;) {
+    try {
+      const device = DmaDevice.open(busName);
+      try {
+        Atomics.add(tally, 0, 1);
+        for (let n = 0; n < 100; n++) {
+          const buffer = device.alloc(4096 * (1 + (n % 8)));
+          buffer.bytes.fill(n);
+          buffer.bytes.reduce((sum, byte) => sum + byte);
+          device.registers(0).read32(0);
+          if (n % 2 === 0) buffer.free();
+        }
+      } finally {
+        device.close();
+      }
+    } catch (error) {
+      if (!['ENODEV', 'ENOENT', 'ENXIO'].includes(error.code)) throw error;
+      if (error.code === 'ENODEV') Atomics.add(tally, 1, 1);
+    }
+    await new Promise(setImmediate);
+  }
+});
+`;
