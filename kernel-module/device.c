@@ -18,6 +18,7 @@ static DEFINE_IDA(iospace_ids);
 
 bool iospace_device_is_dead(struct iospace_device *idev)
 {
+	/* With it comes what remove wrote before: the status page. */
 	return smp_load_acquire(&idev->dead);
 }
 

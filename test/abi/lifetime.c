@@ -70,34 +70,39 @@ static void take_32_mib(int fd)
 	}
 }
 
+/*
+ * MemFree does not count pages that each CPU keeps at hand, tens of MiB: so
+ * several rounds, whose sum would be missing.
+ */
 static void test_killed(void)
 {
-	long long before, during, after;
-	pid_t child;
+	enum { ROUNDS = 8 };
+	long long before, missing = 0;
+	bool charged = true, returned = true;
 
-	/* Once for what the machine keeps of the first time. */
-	kill_child(start_child(take_32_mib));
-	counter_becomes("buffers", 0);
-	sleep_ms(200);
+	/* What the kernel frees late, of tests before. */
+	sleep_ms(500);
 	before = free_kib();
-	child = start_child(take_32_mib);
-	during = free_kib();
-	ok(counter("buffer_bytes") == 32 * MIB && counter("open_files") == 1,
-	   "SIGKILL: 32 MiB are charged");
-	ok(before - during > 30 * 1024, "SIGKILL: and taken (%lld KiB)",
-	   before - during);
-	kill_child(child);
-	ok(counter_becomes("open_files", 0) && counter_becomes("buffers", 0) &&
-	   counter_becomes("buffer_bytes", 0) && counter_becomes("held_bytes", 0),
-	   "SIGKILL: all is given back");
+	for (int i = 0; i < ROUNDS; i++) {
+		pid_t child = start_child(take_32_mib);
+
+		charged &= counter("buffer_bytes") == 32 * MIB &&
+			   counter("open_files") == 1;
+		kill_child(child);
+		returned &= counter_becomes("open_files", 0) &&
+			    counter_becomes("buffers", 0) &&
+			    counter_becomes("buffer_bytes", 0) &&
+			    counter_becomes("held_bytes", 0);
+	}
+	ok(charged, "SIGKILL: 32 MiB are charged");
+	ok(returned, "SIGKILL: all is given back");
 	for (int i = 0; i < 100; i++) {
-		after = free_kib();
-		if (before - after < 4 * 1024)
+		missing = before - free_kib();
+		if (missing < 96 * 1024)
 			break;
 		sleep_ms(50);
 	}
-	ok(before - after < 4 * 1024, "SIGKILL: MemFree too (%lld KiB missing)",
-	   before - after);
+	ok(missing < 96 * 1024, "SIGKILL: MemFree too (%lld KiB missing)", missing);
 }
 
 static void start_dma(int fd)
@@ -150,7 +155,7 @@ static void test_module_in_use(void)
 
 static void test_dma_mask(void)
 {
-	char path[128];
+	char path[128], iommu[32];
 	int fd;
 
 	snprintf(path, sizeof(path), "/sys/class/misc/%s/dma_mask", device.name);
@@ -163,8 +168,12 @@ static void test_dma_mask(void)
 	is_errno(write_file(path, "0") ? 0 : -1, EINVAL, "dma_mask: 0");
 	is_errno(write_file(path, "rubbish") ? 0 : -1, EINVAL,
 		 "dma_mask: no number");
-	is_errno(write_file(path, "0x1") ? 0 : -1, EOPNOTSUPP,
-		 "dma_mask: less than the machine can do");
+	/* An IOMMU can map anything to the lowest page. */
+	read_attribute("iommu", iommu, sizeof(iommu));
+	if (write_file(path, "0x1"))
+		ok(!strcmp(iommu, "translating"), "dma_mask: 1 bit, taken");
+	else
+		is_errno(-1, EOPNOTSUPP, "dma_mask: 1 bit, refused");
 	is_errno(write_file(path, "0xffffffff") ? 0 : -1, 0,
 		 "dma_mask: 32 bits");
 	ok(counter("dma_mask") == 0xffffffff, "dma_mask: told back");
@@ -344,6 +353,18 @@ static void *race_fork(void *argument)
 	return NULL;
 }
 
+/* The physical page behind an address: what is mapped, whatever it holds. */
+static uint64_t frame_at(void *address)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	if (pread(fd, &entry, 8, (uintptr_t)address / page_size * 8) != 8)
+		die("pagemap");
+	close(fd);
+	return entry & ((1ULL << 55) - 1);
+}
+
 static bool run_race(int delay)
 {
 	struct race race = { .fd = open_device(O_RDWR) };
@@ -356,7 +377,7 @@ static bool run_race(int delay)
 	void *results[COUNT];
 	uint32_t id;
 	uint8_t byte;
-	bool good;
+	bool good, same;
 
 	race.edu = edu_map(race.fd);
 	race.bytes = alloc_mapped(race.fd, page_size, &race.buffer);
@@ -380,11 +401,14 @@ static bool run_race(int delay)
 	/* What mmap() gave last must have been taken away as well. */
 	id = *(volatile uint32_t *)results[0];
 	byte = ((volatile uint8_t *)results[1])[page_size - 1];
-	good = id == 0xffffffff && !byte && !results[2] && !results[3] &&
-	       !results[4];
+	/* Memory that has gone back may hold zeros: look at the page itself. */
+	byte |= race.bytes[page_size - 1];
+	same = frame_at(results[1]) == frame_at((void *)race.bytes);
+	good = id == 0xffffffff && !byte && same && !results[2] &&
+	       !results[3] && !results[4];
 	if (!good)
-		printf("# id %08x byte %02x alloc %d touch %d open %d\n", id, byte,
-		       !results[2], !results[3], !results[4]);
+		printf("# id %08x byte %02x page %d alloc %d touch %d open %d\n",
+		       id, byte, same, !results[2], !results[3], !results[4]);
 	munmap(results[0], page_size);
 	munmap(results[1], page_size);
 	munmap((void *)race.edu, 1 << 20);
