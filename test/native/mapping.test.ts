@@ -243,6 +243,23 @@ describe('release', () => {
     expect(mapped()).toBe(before);
   });
 
+  test.each([
+    ['with', true],
+    ['without', false],
+  ])('keeps the address range, %s an ArrayBuffer, from the mappings that follow', async (_with, wrapped) => {
+    const released = map(64 * MIB);
+    if (wrapped) released.buffer();
+    const end = released.address + 64n * BigInt(MIB);
+    released.release(true);
+    await turns(5);
+    const others = Array.from({ length: 100 }, () => map(64 * MIB));
+    const inside = others.filter(
+      (other) => other.address < end && other.address + 64n * BigInt(MIB) > released.address,
+    );
+    expect(inside).toEqual([]);
+    for (const other of others) other.release(true);
+  });
+
   test('gives the address range back in the end', async () => {
     const reserved = () => Number(readFileSync('/proc/self/statm', 'utf8').split(' ')[0]) * native.pageSize;
     const before = reserved();
