@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import {
   type Arch,
@@ -145,7 +146,7 @@ async function list(): Promise<number> {
   }
   console.log(`cache: ${cacheDirectory()}`);
   for (const { kind, name, byteLength } of await listCache()) {
-    console.log(`  ${mebibytes(byteLength)}  ${kind}/${name}`);
+    console.log(`  ${mebibytes(byteLength)}  ${join(kind, name)}`);
   }
   return 0;
 }
@@ -201,6 +202,8 @@ export function addLabCommands(program: Command): void {
     .option('--timeout <seconds>', 'how long the command may take', seconds)
     .option('--json', 'end stdout with one line of JSON: machine, kernel, bootSeconds, exitCode')
     .passThroughOptions()
+    // Any other code could be the command's own.
+    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : labFailed))
     .action((argv: string[], flags: RunFlags) => report(labFailed, () => run(argv, flags)));
   lab
     .command('list')

@@ -11,7 +11,7 @@ import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { missingTool } from './tools.js';
 
-/** The rooms of the cache: one directory and one lock each. */
+/** The rooms of the cache: one directory and one lock each. That of apt is arranged by apt. */
 export const cacheKinds = ['apt', 'packages', 'kernels', 'modules', 'node', 'images'] as const;
 export type CacheKind = (typeof cacheKinds)[number];
 
@@ -116,6 +116,7 @@ export async function cached(
 /** An entry of the cache. */
 export interface CacheEntry {
   kind: CacheKind;
+  /** Its name in the room; empty for a room that is one entry. */
   name: string;
   path: string;
   /** What it occupies on the disk, in bytes. */
@@ -137,12 +138,14 @@ export async function listCache(): Promise<CacheEntry[]> {
   const entries: CacheEntry[] = [];
   for (const kind of cacheKinds) {
     const room = cacheRoom(kind);
-    for (const name of (await exists(room)) ? (await readdir(room)).sort() : []) {
-      // What begins with a dot is not finished.
-      if (!name.startsWith('.')) {
-        const path = join(room, name);
-        entries.push({ kind, name, path, byteLength: await occupied(path) });
-      }
+    if (!(await exists(room))) {
+      continue;
+    }
+    // What begins with a dot is not finished.
+    const finished = (await readdir(room)).filter((name) => !name.startsWith('.')).sort();
+    for (const name of kind === 'apt' ? [''] : finished) {
+      const path = join(room, name);
+      entries.push({ kind, name, path, byteLength: await occupied(path) });
     }
   }
   return entries;

@@ -8,7 +8,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cached, cacheRoom, exists } from './cache.js';
 import { LabError } from './errors.js';
-import { type FetchOptions, findPackages, unpackPackages } from './packages.js';
+import { type FetchOptions, findPackages, isGone, unpackPackages } from './packages.js';
 import { tool } from './tools.js';
 
 export type Arch = 'amd64' | 'arm64';
@@ -47,22 +47,25 @@ export interface Kernel {
 /** Newest first: numbers in a package's name compare as numbers. */
 const newestFirst = (left: string, right: string) => right.localeCompare(left, 'en', { numeric: true });
 
-/** The newest release of which both the image and the headers can be had, and the package of its image. */
-async function newestRelease(name: KernelName, arch: Arch, options: FetchOptions) {
+/** A release of a kernel, and the package of its image. */
+interface Release {
+  release: string;
+  image: string;
+}
+
+/** The releases of which both the image and the headers are listed, newest first. */
+async function knownReleases(name: KernelName, arch: Arch, options: FetchOptions): Promise<Release[]> {
   const pattern = `^linux-(image|headers)-${versions[name]}-${arch}(-unsigned)?$`;
   const packages = new Set(await findPackages(pattern, options));
-  for (const headers of [...packages]
+  return [...packages]
     .filter((found) => found.startsWith('linux-headers-'))
-    .sort(newestFirst)) {
-    const release = headers.slice('linux-headers-'.length);
-    const image = [`linux-image-${release}`, `linux-image-${release}-unsigned`].find((found) =>
-      packages.has(found),
-    );
-    if (image !== undefined) {
-      return { release, image };
-    }
-  }
-  throw new LabError('ERR_IOSPACE_LAB_MISSING', `the Debian mirror has no kernel ${name} for ${arch}`);
+    .sort(newestFirst)
+    .flatMap((headers) => {
+      const release = headers.slice('linux-headers-'.length);
+      const images = [`linux-image-${release}`, `linux-image-${release}-unsigned`];
+      const image = images.find((found) => packages.has(found));
+      return image === undefined ? [] : [{ release, image }];
+    });
 }
 
 /** Makes the headers work where they were unpacked: Debian's point to `/usr/src`. */
@@ -72,25 +75,48 @@ async function relocateHeaders(headers: string): Promise<void> {
   await writeFile(makefile, text.replaceAll('/usr/src/', '$(dir $(lastword $(MAKEFILE_LIST)))../'));
 }
 
+/** The packages of a release. */
+function packagesOf({ release, image }: Release, arch: Arch): string[] {
+  const common = release.slice(0, -`-${arch}`.length);
+  // The tools that run during a build belong to this machine, whatever the kernel is for. Debian numbers those
+  // of 5.10 and 6.1 by version, later ones by release.
+  const kbuild = `linux-kbuild-${common.replace(/\.0-\d+$/, '')}`;
+  return [`${image}:${arch}`, `linux-headers-${release}:${arch}`, `linux-headers-${common}-common`, kbuild];
+}
+
+/** Fetches the newest release that the mirror holds, and returns its name. */
+async function unpackNewest(
+  directory: string,
+  name: KernelName,
+  arch: Arch,
+  options: FetchOptions,
+): Promise<string> {
+  const known = await knownReleases(name, arch, options);
+  let failure: unknown = new LabError(
+    'ERR_IOSPACE_LAB_MISSING',
+    `the Debian mirror has no kernel ${name} for ${arch}`,
+  );
+  for (const release of known) {
+    try {
+      await unpackPackages(packagesOf(release, arch), directory, options);
+      return release.release;
+    } catch (error) {
+      if (!isGone(error)) {
+        throw error;
+      }
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
 async function makeKernel(
   directory: string,
   name: KernelName,
   arch: Arch,
   options: FetchOptions,
 ): Promise<void> {
-  const { release, image } = await newestRelease(name, arch, options);
-  const flavour = `-${arch}`;
-  const common = release.slice(0, -flavour.length);
-  // The tools that run during a build belong to this machine, whatever the kernel is for. Debian numbers those
-  // of 5.10 and 6.1 by version, later ones by release.
-  const kbuild = `linux-kbuild-${common.replace(/\.0-\d+$/, '')}`;
-  const names = [
-    `${image}:${arch}`,
-    `linux-headers-${release}:${arch}`,
-    `linux-headers-${common}-common`,
-    kbuild,
-  ];
-  await unpackPackages(names, directory, options);
+  const release = await unpackNewest(directory, name, arch, options);
   await relocateHeaders(join(directory, 'usr/src', `linux-headers-${release}`));
   await tool('depmod', ['-b', directory, release], { signal: options.signal });
 }

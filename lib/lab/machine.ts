@@ -124,7 +124,7 @@ function mountsOf(options: BootOptions, { name, model }: Parts): Mount[] {
   }
   const writable = mounts.find((mount) => mount.writable);
   if (model.files === 'copy' && writable !== undefined) {
-    throw wrongValue('mounts', `no writable mounts: ${name} gets copies of directories`, writable.host);
+    throw wrongValue('mounts', `read-only mounts (${name} gets copies of directories)`, writable.host);
   }
   return mounts;
 }

@@ -72,7 +72,7 @@ async function aptEnvironment(): Promise<{ APT_CONFIG: string }> {
   const root = cacheRoom('apt');
   const configuration = join(root, 'apt.conf');
   if (!(await exists(configuration))) {
-    for (const directory of ['etc', 'lists/partial', 'archives/partial']) {
+    for (const directory of ['etc/apt.conf.d', 'etc/preferences.d', 'lists/partial', 'archives/partial']) {
       await mkdir(join(root, directory), { recursive: true });
     }
     await writeFile(join(root, 'etc/sources.list'), sourcesList(await systemMirrors()));
@@ -86,11 +86,15 @@ async function aptEnvironment(): Promise<{ APT_CONFIG: string }> {
       `Dir::State "${root}";`,
       `Dir::State::status "${root}/status";`,
       `Dir::Cache "${root}";`,
+      // A copy of its other cache, for sources that change often.
+      'Dir::Cache::srcpkgcache "";',
       'APT::Architecture "amd64";',
       'APT::Architectures { "amd64"; "arm64"; };',
       // The user _apt could not reach a cache below /root.
       'APT::Sandbox::User "root";',
       'Acquire::Languages "none";',
+      // Unpacked the lists are five times as large.
+      'Acquire::GzipIndexes "true";',
       '',
     ];
     await writeFile(configuration, lines.join('\n'));
@@ -100,9 +104,13 @@ async function aptEnvironment(): Promise<{ APT_CONFIG: string }> {
 
 const aptFailure = 'ERR_IOSPACE_LAB_MISSING';
 
+/** Whether this process has asked the mirror what it has: once is enough. */
+let isUpdated = false;
+
 async function update(env: { APT_CONFIG: string }, { signal, onProgress }: FetchOptions): Promise<void> {
   onProgress?.("fetching Debian's package lists");
   await tool('apt-get', ['update', '-qq'], { env, signal, failure: aptFailure });
+  isUpdated = true;
 }
 
 /**
@@ -129,6 +137,11 @@ export function findPackages(pattern: string, options: FetchOptions = {}): Promi
   });
 }
 
+/** Whether a download failed because the mirror lists what it does not hold, or not any more. */
+export function isGone(error: unknown): boolean {
+  return error instanceof LabError && /\b404\b/.test(error.message);
+}
+
 /**
  * Fetches packages and unpacks them into one directory.
  *
@@ -149,6 +162,9 @@ export async function unpackPackages(
       // The lists may be older than what the mirror still has.
       await download().catch(async (error: unknown) => {
         throwIfAborted(options.signal);
+        if (isUpdated) {
+          throw error;
+        }
         await update(env, options).catch(() => Promise.reject(error));
         await download();
       });
