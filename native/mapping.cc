@@ -157,7 +157,7 @@ Napi::Value Mapping::IsReleased(const Napi::CallbackInfo& info) {
 Napi::Value Mapping::Buffer(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Region& region = Live();
-  if (!buffer_.IsEmpty()) return buffer_.Value();
+  if (const Napi::ArrayBuffer existing = Existing(); !existing.IsEmpty()) return existing;
 
   auto share = std::make_unique<std::shared_ptr<Region>>(region_);
   napi_value buffer = nullptr;
@@ -167,7 +167,7 @@ Napi::Value Mapping::Buffer(const Napi::CallbackInfo& info) {
   // than 4 GiB, and runs the finalizer later.
   if (status != napi_no_external_buffers_allowed) static_cast<void>(share.release());
   NAPI_THROW_IF_FAILED(env, status, Napi::Value());
-  buffer_ = Napi::Reference<Napi::ArrayBuffer>::New(Napi::ArrayBuffer(env, buffer), 1);
+  buffer_ = Napi::Reference<Napi::ArrayBuffer>::New(Napi::ArrayBuffer(env, buffer), 0);
   return buffer_.Value();
 }
 
@@ -177,15 +177,20 @@ void Mapping::Release(const Napi::CallbackInfo& info) {
 
   // Without an ArrayBuffer (use_count() is 1) nothing points into the range, and its quarantine empties it.
   if (region_.use_count() > 1) {
-    const bool detach = info[0].As<Napi::Boolean>() && !buffer_.IsEmpty() && !buffer_.Value().IsDetached();
+    Napi::ArrayBuffer buffer = Existing();
+    const bool detach = info[0].As<Napi::Boolean>() && !buffer.IsEmpty() && !buffer.IsDetached();
     // First, so that a failure changes nothing.
     const Status failure = region_->Empty();
     if (failure && !detach) throw SystemError(info.Env(), *failure);
-    if (detach) buffer_.Value().Detach();
+    if (detach) buffer.Detach();
     if (failure) region_->Drop();
   }
   buffer_.Reset();
   region_.reset();
+}
+
+Napi::ArrayBuffer Mapping::Existing() const {
+  return buffer_.IsEmpty() ? Napi::ArrayBuffer() : buffer_.Value();
 }
 
 Region& Mapping::Live() const {

@@ -37,6 +37,8 @@ class Mapping : public Napi::ObjectWrap<Mapping> {
   void Lock(const Napi::CallbackInfo& info);
   void Unlock(const Napi::CallbackInfo& info);
 
+  /// The ArrayBuffer that buffer() gave, unless there is none, or it was collected.
+  Napi::ArrayBuffer Existing() const;
   /// Throws if released.
   Region& Live() const;
   /// The bytes that the arguments `offset` and `byteLength` name.
@@ -44,7 +46,8 @@ class Mapping : public Napi::ObjectWrap<Mapping> {
 
   /// Null once released.
   std::shared_ptr<Region> region_;
-  /// Strong: the ArrayBuffer that buffer() gave is the one it gives again.
+  /// Weak: whoever needs each of the two to keep the other says so in JavaScript, where the collector sees
+  /// the circle. From here it would never be collected.
   Napi::Reference<Napi::ArrayBuffer> buffer_;
 };
 
