@@ -80,6 +80,11 @@ describe('collected', () => {
   test.each([
     ['a mapping without buffer is reported', 'map();', 'leaked mapping at ADDRESS 8192\n'],
     ['a mapping with its buffer is reported', 'map().buffer();', 'leaked mapping at ADDRESS 8192\n'],
+    [
+      'a mapping and its buffer that keep each other are reported',
+      'const m = map(); globalThis.owners = new WeakMap([[m.buffer(), m]]); m.kept = m.buffer();',
+      'leaked mapping at ADDRESS 8192\n',
+    ],
     ['a released mapping is not', 'map().release(true);', ''],
     ['a released mapping with its buffer is not', 'const m = map(); m.buffer(); m.release(true);', ''],
     [
