@@ -29,7 +29,9 @@ beforeAll(async () => {
   await run('npm', ['pack', '--ignore-scripts', '--pack-destination', project], { cwd: root });
   const tarball = (await readdir(project)).find((name) => name.endsWith('.tgz'));
   await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'user', private: true }));
-  await run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', `./${tarball}`], { cwd: project });
+  await run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', `./${tarball}`], {
+    cwd: project,
+  });
 }, 300_000);
 afterAll(() => rm(project, { recursive: true, force: true }));
 
@@ -54,14 +56,25 @@ test('type-checks in a strict project', async () => {
     export const names = [posix.list, mmap, Machine.boot];
   `;
   await writeFile(join(project, 'user.mts'), source);
-  const options = ['--strict', '--noEmit', '--module', 'nodenext', '--target', 'es2022', '--lib', 'es2022,esnext.disposable'];
+  const options = [
+    '--strict',
+    '--noEmit',
+    '--module',
+    'nodenext',
+    '--target',
+    'es2022',
+    '--lib',
+    'es2022,esnext.disposable',
+  ];
   const types = ['--types', 'node', '--typeRoots', join(root, 'node_modules/@types')];
   await node(require.resolve('typescript/bin/tsc'), ...options, ...types, 'user.mts');
 });
 
 test('a missing addon says so at first use, and how to build it', async () => {
   const open = `import { DmaDevice } from 'iospace'; DmaDevice.open({ provider: 'memfd' })`;
-  await expect(node('--input-type=module', '-e', open)).rejects.toThrow(/ERR_IOSPACE_ADDON[\s\S]*npx iospace build|npx iospace build[\s\S]*ERR_IOSPACE_ADDON/);
+  await expect(node('--input-type=module', '-e', open)).rejects.toThrow(
+    /ERR_IOSPACE_ADDON[\s\S]*npx iospace build|npx iospace build[\s\S]*ERR_IOSPACE_ADDON/,
+  );
 });
 
 test('npx iospace build builds the addon, and memory can be had', async () => {
