@@ -55,7 +55,7 @@ static struct iospace_supply *iospace_supply_get(struct device *dev)
 
 	pm_runtime_enable(dev);
 	ret = pm_runtime_resume_and_get(dev);
-	if (ret < 0 && ret != -EACCES)
+	if (ret < 0)
 		goto disable_runtime;
 
 	supply->clock_count = clk_bulk_get_all(dev, &supply->clocks);
