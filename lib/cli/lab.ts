@@ -33,6 +33,7 @@ interface RunFlags {
   node: string;
   append?: string;
   memory?: string;
+  machineOptions?: string;
   device: string[];
   bind: string[];
   mount: string[];
@@ -98,6 +99,7 @@ async function run(argv: string[], flags: RunFlags): Promise<number> {
     node: Number(flags.node) as (typeof nodeMajors)[number],
     append: flags.append,
     memory: flags.memory,
+    machineOptions: flags.machineOptions,
     devices: flags.device,
     bind: flags.bind,
     mounts: flags.mount.length > 0 ? flags.mount : undefined,
@@ -187,6 +189,7 @@ export function addLabCommands(program: Command): void {
     )
     .option('--append <args>', "added to the kernel's command line")
     .option('--memory <size>', "the machine's memory, as QEMU takes it: 1G")
+    .option('--machine-options <options>', "added to QEMU's -machine: iommu=smmuv3")
     .option(
       '--device <device>',
       'a device, as QEMU takes it; edu is bound to iospace (repeatable)',

@@ -9,6 +9,8 @@ const prefix = /^(?:\[[^\]]*\]\s?)+/;
 
 /** What a kernel says when it, or a driver in it, has failed. Matched after the prefix. */
 const faults: readonly RegExp[] = [
+  // What the lab's own first process could not do.
+  /^iospace-lab failed: /,
   /^WARNING: /,
   /^(?:watchdog: )?BUG: /,
   /^kernel BUG at /,

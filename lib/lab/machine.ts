@@ -34,6 +34,8 @@ export interface BootOptions {
   node?: NodeMajor | undefined;
   /** Devices as QEMU's `-device` takes them. An `edu` is bound to iospace. */
   devices?: readonly string[] | undefined;
+  /** Added to QEMU's `-machine`: `iommu=smmuv3` puts the SMMU of `virt` before its devices. */
+  machineOptions?: string | undefined;
   /** Names of more devices that are handed to iospace: PCI functions or platform devices, `3f007000.dma`. */
   bind?: readonly string[] | undefined;
   /**
@@ -169,6 +171,7 @@ function qemuArguments(
   const { model, kernel } = parts;
   return [
     ...model.arguments(kernel),
+    ...(options.machineOptions === undefined ? [] : ['-machine', options.machineOptions]),
     ...['-m', options.memory ?? model.memory],
     ...devices.flatMap((device) => ['-device', device]),
     ...(model.files === 'mount'
@@ -406,7 +409,7 @@ export class Machine {
     }
     if (this.#fault === undefined && isFault(line)) {
       const complete = delay(faultSettles).then(() =>
-        this.#error('ERR_IOSPACE_LAB_KERNEL', `the guest's kernel failed: ${line}`),
+        this.#error('ERR_IOSPACE_LAB_KERNEL', `the guest failed: ${line}`),
       );
       this.#fault = complete;
       complete.then((error) => this.#fail(error));

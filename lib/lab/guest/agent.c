@@ -82,7 +82,7 @@ __attribute__((format(printf, 1, 2))) static void log_line(const char *format,
 
 static void die(const char *what)
 {
-	log_line("<3>iospace-lab: agent: %s: %s\n", what, strerror(errno));
+	log_line("<3>iospace-lab failed: agent: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 

@@ -19,6 +19,7 @@ describe('a fault is', () => {
     '[   60.000000] rcu: INFO: rcu_preempt self-detected stall on CPU',
     '[  243.000000] INFO: task node:80 blocked for more than 120 seconds.',
     '[    1.000000] DMA-API: edu 0000:00:04.0: device driver frees DMA memory with different size',
+    '[    5.867442] iospace-lab failed: there is no device 3f007000.dma',
   ])('%s', (line) => {
     expect(isFault(line)).toBe(true);
   });
