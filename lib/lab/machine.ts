@@ -13,7 +13,14 @@ import { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
 import { baseImage, bootImage } from './image.js';
 import { isFault, KernelLog } from './kernel-log.js';
 import { type Arch, fetchKernel, type Kernel, type KernelName, kernelNames } from './kernels.js';
-import { eduMasks, type MachineModel, type MachineName, machineModels, machineNames } from './machines.js';
+import {
+  eduMasks,
+  type MachineModel,
+  type MachineName,
+  machineModels,
+  machineNames,
+  reachingMemory,
+} from './machines.js';
 import { buildModule } from './module.js';
 import { isMounted, type Mount, packageMount, parseMount } from './mounts.js';
 import type { FetchOptions } from './packages.js';
@@ -247,7 +254,7 @@ export class Machine {
     const { signal, timeout = defaultTimeout } = options;
     throwIfAborted(signal);
     const parts = await prepare(options);
-    const devices = (options.devices ?? []).map(parts.model.device);
+    const devices = (options.devices ?? []).map(reachingMemory);
     const mounts = mountsOf(options, parts);
     const initrd = await bootImage(parts.image, {
       setup: setupOf(options, parts, mounts, devices),

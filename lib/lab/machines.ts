@@ -24,11 +24,9 @@ export interface MachineModel {
   files: 'mount' | 'copy';
   /** The arguments that make the machine. */
   arguments(kernel: Kernel): string[];
-  /** A device as it must be given to this machine. */
-  device(description: string): string;
 }
 
-/** The bit mask that QEMU's edu has where it is told none. */
+/** The DMA mask that QEMU's edu has where it is told none. */
 const eduDefaultMask = 0xfffffff;
 
 export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
@@ -42,7 +40,6 @@ export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
     files: 'mount',
     // The split interrupt controller is what intel-iommu's interrupt remapping needs.
     arguments: () => ['-M', 'q35,kernel-irqchip=split', '-cpu', 'max', '-smp', '2'],
-    device: (description) => description,
   },
   virt: {
     summary: 'device tree and PCI',
@@ -53,8 +50,6 @@ export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
     agent: 'virtio',
     files: 'mount',
     arguments: () => ['-M', 'virt', '-cpu', 'cortex-a72', '-smp', '2'],
-    // Memory begins at 1 GiB, out of reach of edu's usual 28 bits.
-    device: (description) => (description === 'edu' ? 'edu,dma_mask=0xffffffff' : description),
   },
   raspi3b: {
     summary: 'Raspberry Pi 3, its own device tree',
@@ -68,9 +63,16 @@ export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
       const deviceTree = join(kernel.deviceTrees, 'broadcom/bcm2837-rpi-3-b.dtb');
       return ['-M', 'raspi3b', '-smp', '4', '-dtb', deviceTree];
     },
-    device: (description) => description,
   },
 };
+
+/**
+ * A device as it is given to QEMU. An edu with nothing said of it gets a DMA mask of 32 bits: within its usual 28 a PC
+ * has little memory to give, and `virt` none at all.
+ */
+export function reachingMemory(device: string): string {
+  return device === 'edu' ? 'edu,dma_mask=0xffffffff' : device;
+}
 
 /** The DMA masks of the edu functions among some devices, in their order. */
 export function eduMasks(devices: readonly string[]): string[] {

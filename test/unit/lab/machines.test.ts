@@ -1,15 +1,15 @@
 import { expect, test } from 'vitest';
 import { LabError } from '../../../lib/lab/errors.js';
 import { Machine } from '../../../lib/lab/machine.js';
-import { eduMasks, machineModels } from '../../../lib/lab/machines.js';
+import { eduMasks, reachingMemory } from '../../../lib/lab/machines.js';
 
 test('the masks of edu functions, in their order', () => {
   const devices = ['edu', 'nvme,drive=d', 'edu,dma_mask=0xffffffff', 'edu,addr=5'];
   expect(eduMasks(devices)).toEqual(['0xfffffff', '0xffffffff', '0xfffffff']);
 });
 
-test('virt gives edu a mask that reaches its memory, unless it has one', () => {
-  expect(['edu', 'edu,dma_mask=0xfff', 'nvme'].map(machineModels.virt.device)).toEqual([
+test('an edu with nothing said of it reaches the memory of its machine', () => {
+  expect(['edu', 'edu,dma_mask=0xfff', 'nvme'].map(reachingMemory)).toEqual([
     'edu,dma_mask=0xffffffff',
     'edu,dma_mask=0xfff',
     'nvme',
