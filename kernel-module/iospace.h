@@ -107,6 +107,8 @@ struct iospace_vector_ops {
  * @idev: Its device
  * @ops: Its kind
  * @irq: The kernel's number
+ * @line: The first vector of this @irq: itself, unless the device names one
+ *        line several times. It alone is requested, and has @fired and @masked
  * @name: As in struct iospace_interrupt; may be NULL
  * @fired: A level-triggered line fired, and no ENABLE came since
  * @masked: The line is masked: it fired, or nobody wants it
@@ -117,6 +119,7 @@ struct iospace_vector {
 	struct iospace_device *idev;
 	const struct iospace_vector_ops *ops;
 	unsigned int irq;
+	struct iospace_vector *line;
 	const char *name;
 	bool fired;
 	bool masked;

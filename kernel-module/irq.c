@@ -55,31 +55,51 @@ void iospace_vector_add(struct iospace_device *idev,
 			unsigned int irq, const char *name)
 {
 	struct iospace_vector *vector = &idev->vectors[idev->vector_count++];
+	struct iospace_vector *line = idev->vectors;
+
+	while (line < vector && line->irq != irq)
+		line++;
 
 	vector->idev = idev;
 	vector->ops = ops;
 	vector->irq = irq;
+	vector->line = line;
 	vector->name = name;
 	INIT_LIST_HEAD(&vector->subscriptions);
 }
 
-static irqreturn_t iospace_irq_handle(int irq, void *data)
+static bool iospace_line_is_wanted(struct iospace_vector *line)
 {
-	struct iospace_vector *vector = data;
-	struct iospace_device *idev = vector->idev;
-	struct iospace_subscription *subscription;
-	unsigned long flags;
+	struct iospace_device *idev = line->idev;
+	unsigned int i;
 
-	spin_lock_irqsave(&idev->irq_lock, flags);
-	if (vector->ops->level) {
-		/* While it is masked, a shared line speaks of others. */
-		if (vector->masked || !vector->ops->claim(vector)) {
-			spin_unlock_irqrestore(&idev->irq_lock, flags);
-			return IRQ_NONE;
-		}
-		vector->fired = true;
-		vector->masked = true;
+	for (i = 0; i < idev->vector_count; i++) {
+		if (idev->vectors[i].line == line &&
+		    !list_empty(&idev->vectors[i].subscriptions))
+			return true;
 	}
+	return false;
+}
+
+/* Makes the vector's line masked or not, as it must be now. */
+static void iospace_vector_update(struct iospace_vector *vector)
+{
+	struct iospace_vector *line = vector->line;
+	bool masked = line->fired || !iospace_line_is_wanted(line);
+
+	lockdep_assert_held(&vector->idev->irq_lock);
+	if (!line->ops->level || masked == line->masked)
+		return;
+	line->masked = masked;
+	if (masked)
+		line->ops->mask(line);
+	else
+		line->ops->unmask(line);
+}
+
+static void iospace_vector_count(struct iospace_vector *vector)
+{
+	struct iospace_subscription *subscription;
 
 	vector->count++;
 	list_for_each_entry(subscription, &vector->subscriptions, node) {
@@ -88,25 +108,53 @@ static irqreturn_t iospace_irq_handle(int irq, void *data)
 		if (subscription->eventfd)
 			iospace_eventfd_signal(subscription->eventfd);
 	}
+}
+
+static irqreturn_t iospace_irq_handle(int irq, void *data)
+{
+	struct iospace_vector *line = data;
+	struct iospace_device *idev = line->idev;
+	unsigned long flags;
+	unsigned int i;
+
+	spin_lock_irqsave(&idev->irq_lock, flags);
+	if (line->ops->level) {
+		/* While it is masked, a shared line speaks of others. */
+		if (line->masked || !line->ops->claim(line)) {
+			spin_unlock_irqrestore(&idev->irq_lock, flags);
+			return IRQ_NONE;
+		}
+		line->fired = true;
+		line->masked = true;
+	}
+
+	/* Which of the vectors on one line it was, only the program can tell. */
+	for (i = 0; i < idev->vector_count; i++) {
+		if (idev->vectors[i].line == line)
+			iospace_vector_count(&idev->vectors[i]);
+	}
 	spin_unlock_irqrestore(&idev->irq_lock, flags);
 
 	wake_up_all(&idev->irq_wait);
 	return IRQ_HANDLED;
 }
 
-/* Makes a line masked or not, as it must be now. */
-static void iospace_vector_update(struct iospace_vector *vector)
+/* Ends the lines of the first @count vectors. */
+static void iospace_irq_free_first(struct iospace_device *idev,
+				   unsigned int count)
 {
-	bool masked = vector->fired || list_empty(&vector->subscriptions);
+	struct iospace_vector *vector;
 
-	lockdep_assert_held(&vector->idev->irq_lock);
-	if (!vector->ops->level || masked == vector->masked)
-		return;
-	vector->masked = masked;
-	if (masked)
-		vector->ops->mask(vector);
-	else
-		vector->ops->unmask(vector);
+	while (count-- > 0) {
+		vector = &idev->vectors[count];
+		if (vector->line != vector)
+			continue;
+		spin_lock_irq(&idev->irq_lock);
+		vector->fired = true;
+		iospace_vector_update(vector);
+		spin_unlock_irq(&idev->irq_lock);
+		free_irq(vector->irq, vector);
+	}
 }
 
 /* With the first open file, which has subscribed already. */
@@ -118,39 +166,28 @@ int iospace_irq_request(struct iospace_device *idev)
 
 	for (i = 0; i < idev->vector_count; i++) {
 		vector = &idev->vectors[i];
+		if (vector->line != vector)
+			continue;
 		vector->fired = false;
 		vector->masked = vector->ops->born_masked;
 		ret = request_irq(vector->irq, iospace_irq_handle,
 				  vector->ops->request_flags, idev->name, vector);
-		if (ret)
-			goto free_irqs;
+		if (ret) {
+			iospace_irq_free_first(idev, i);
+			return ret;
+		}
 
 		spin_lock_irq(&idev->irq_lock);
 		iospace_vector_update(vector);
 		spin_unlock_irq(&idev->irq_lock);
 	}
 	return 0;
-
-free_irqs:
-	while (i-- > 0)
-		free_irq(idev->vectors[i].irq, &idev->vectors[i]);
-	return ret;
 }
 
 /* With the last open file, or at remove. */
 void iospace_irq_free(struct iospace_device *idev)
 {
-	struct iospace_vector *vector;
-	unsigned int i;
-
-	for (i = idev->vector_count; i-- > 0;) {
-		vector = &idev->vectors[i];
-		spin_lock_irq(&idev->irq_lock);
-		vector->fired = true;
-		iospace_vector_update(vector);
-		spin_unlock_irq(&idev->irq_lock);
-		free_irq(vector->irq, vector);
-	}
+	iospace_irq_free_first(idev, idev->vector_count);
 }
 
 /* Counts begin with open(). */
@@ -242,14 +279,14 @@ int iospace_irq_control(struct iospace_file *file, void *args)
 	if (interrupt->flags & IOSPACE_INTERRUPT_DISABLE)
 		list_del_init(&subscription->node);
 	if (interrupt->flags & IOSPACE_INTERRUPT_ENABLE) {
-		vector->fired = false;
+		vector->line->fired = false;
 		list_move(&subscription->node, &vector->subscriptions);
 	}
 	iospace_vector_update(vector);
 
 	interrupt->out_flags =
 		(vector->ops->level ? IOSPACE_INTERRUPT_LEVEL : 0) |
-		(vector->fired ? IOSPACE_INTERRUPT_MASKED : 0);
+		(vector->line->fired ? IOSPACE_INTERRUPT_MASKED : 0);
 	interrupt->out_count = subscription->count;
 	spin_unlock_irq(&idev->irq_lock);
 
