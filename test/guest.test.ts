@@ -24,7 +24,14 @@ const machines: Record<string, BootOptions> = {
   'pc 6.12': { machine: 'pc', kernel: '6.12' },
   'pc 6.1 with INTx': { machine: 'pc', kernel: '6.1', append: 'pci=nomsi' },
   'pc 6.1 with bounce buffers forced': { machine: 'pc', kernel: '6.1', append: 'swiotlb=force' },
+  'pc 6.1 behind an IOMMU': {
+    machine: 'pc',
+    kernel: '6.1',
+    devices: ['intel-iommu,intremap=on', 'edu'],
+    append: 'intel_iommu=on iommu.strict=1',
+  },
   'virt 6.1': { machine: 'virt', kernel: '6.1' },
+  'virt 6.1 behind an IOMMU': { machine: 'virt', kernel: '6.1', machineOptions: 'iommu=smmuv3' },
 };
 
 /** The C tests for an architecture: a static program. */
@@ -39,7 +46,7 @@ describe.each(Object.entries(machines))('%s', (_name, options) => {
   let machine: Machine;
 
   beforeAll(async () => {
-    machine = await Machine.boot({ ...options, devices: ['edu'], mounts: [root] });
+    machine = await Machine.boot({ devices: ['edu'], ...options, mounts: [root] });
   });
   afterAll(() => machine?.close());
 
@@ -50,4 +57,13 @@ describe.each(Object.entries(machines))('%s', (_name, options) => {
 
   test('test/abi', () => passes([buildAbiTests(options.machine)], 300));
   test.each(programs)('test/guest/%s', (name) => passes(['node', `${root}build/guest/${name}`], 120));
+});
+
+test('raspi3b: the DMA controller copies, by bus addresses that are not the physical ones', async () => {
+  await using machine = await Machine.boot({ machine: 'raspi3b', bind: ['3f007000.dma'], mounts: [] });
+  const { code, stdout, stderr } = await machine.run(['node', `${root}build/examples/raspi3b-dma.js`], {
+    timeout: 120,
+  });
+  expect(code, stderr).toBe(0);
+  expect(stdout).toMatch(/^65536 bytes copied from 0x[c-f]/);
 });
