@@ -13,6 +13,8 @@ import { type BootOptions, Machine } from '../lib/lab/index.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
+const edu = `${root}build/examples/edu.js`;
+
 const programs = readdirSync(`${root}test/guest`)
   .filter((name) => name.endsWith('.test.ts'))
   .map((name) => name.replace(/\.ts$/, '.js'));
@@ -56,6 +58,12 @@ describe.each(Object.entries(machines))('%s', (_name, options) => {
   }
 
   test('test/abi', () => passes([buildAbiTests(options.machine)], 300));
+  test('examples/edu.ts', () => passes(['node', edu], 60));
+  test('examples/edu.ts fails where one bit of what came back differs', async () => {
+    const { code, stderr } = await machine.run(['node', edu, '--damage'], { timeout: 60 });
+    expect(code).toBe(1);
+    expect(stderr).toContain('first at byte 1234');
+  });
   test.each(programs)('test/guest/%s', (name) => passes(['node', `${root}build/guest/${name}`], 120));
 });
 

@@ -1,0 +1,37 @@
+/**
+ * The examples that need no machine, as programs of their own: on memfd and POSIX shared memory. Needs `tsc --build`.
+ */
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+
+const run = promisify(execFile);
+
+function example(name: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env) {
+  const path = fileURLToPath(new URL(`../../build/examples/${name}.js`, import.meta.url));
+  return run(process.execPath, [path, ...args], { env });
+}
+
+test('edu: its memory part, over memfd', async () => {
+  const { stdout } = await example('edu', ['--provider', 'memfd']);
+  expect(stdout).toContain('compared: equal');
+});
+
+test('edu: one bit that differs makes it fail', async () => {
+  await expect(example('edu', ['--provider', 'memfd', '--damage'])).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('first at byte 1234'),
+  });
+});
+
+test('shared-memory', async () => {
+  const { stdout } = await example('shared-memory', []);
+  expect(stdout).toContain('written by another process');
+});
+
+test('demo: says what is missing, and shows memory over memfd, where no machine can be emulated', async () => {
+  const { stdout, stderr } = await example('demo', [], { ...process.env, PATH: '/nonexistent' });
+  expect(stderr).toMatch(/qemu-system-x86_64 is missing; on Debian: apt-get install qemu-system-x86/);
+  expect(stdout).toContain('compared: equal');
+});
