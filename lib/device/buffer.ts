@@ -42,8 +42,8 @@ export class DmaBuffer extends DmaSlice {
   /**
    * Gives the memory back now. The device must no longer use it: that is the caller's word.
    *
-   * Every view has length 0 afterwards. An `fs.read` into it that is still running writes into nothing. A second call
-   * does nothing.
+   * Every view has length 0 afterwards. An `fs.read` into it that is still running writes into nothing, or ends with
+   * EFAULT. A second call does nothing.
    */
   free(): void {
     if (!this.freed) {

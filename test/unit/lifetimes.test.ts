@@ -61,7 +61,8 @@ describe('free()', () => {
         bytes[0] = 0; // exists
       }
       writeSync(fd, Buffer.alloc(4096, 0xee));
-      await reading;
+      // EFAULT where the range itself was given back meanwhile.
+      await reading.catch((error) => expect(error).toMatchObject({ code: 'EFAULT' }));
       expect(others.every(({ bytes }) => bytes.every((byte) => byte === 0))).toBe(true);
     } finally {
       closeSync(fd);
