@@ -6,7 +6,9 @@
  * too.
  */
 import { execFileSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BootOptions, Machine } from '../lib/lab/index.js';
@@ -74,4 +76,27 @@ test('raspi3b: the DMA controller copies, by bus addresses that are not the phys
   });
   expect(code, stderr).toBe(0);
   expect(stdout).toMatch(/^65536 bytes copied from 0x[c-f]/);
+});
+
+/** The device tree of `virt`, as QEMU makes it for the lab's machine, with its clock given to iospace. */
+function deviceTreeWithClock(directory: string): string {
+  const file = join(directory, 'virt.dtb');
+  const machine = ['-M', `virt,dumpdtb=${file}`, '-cpu', 'cortex-a72', '-smp', '2', '-m', '1G'];
+  execFileSync('qemu-system-aarch64', [...machine, '-display', 'none'], { stdio: 'pipe' });
+  execFileSync('fdtput', ['-t', 's', file, '/pl031@9010000', 'compatible', 'iospace,device']);
+  return file;
+}
+
+test('virt: a device-tree node that names iospace', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'iospace-'));
+  try {
+    const machineOptions = `dtb=${deviceTreeWithClock(directory)}`;
+    await using machine = await Machine.boot({ machine: 'virt', machineOptions, mounts: [root] });
+    const { code, stdout, stderr } = await machine.run(['node', `${root}build/guest/device-tree.js`], {
+      timeout: 60,
+    });
+    expect(code, `${stdout}\n${stderr}`).toBe(0);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });

@@ -29,10 +29,10 @@ const packages = {
     'qemu-system-x86',
     'xz-utils',
   ],
-  lint: ['clang-format', 'clang-tidy', 'sparse'],
+  tests: ['clang-format', 'clang-tidy', 'device-tree-compiler', 'sparse'],
 };
 
-const purposes = { demo: ['addon', 'lab'], test: ['addon', 'lab', 'lint'] };
+const purposes = { demo: ['addon', 'lab'], test: ['addon', 'lab', 'tests'] };
 
 function fail(message) {
   console.error(`setup: ${message}`);
