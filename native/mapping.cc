@@ -132,7 +132,7 @@ Mapping::Mapping(const Napi::CallbackInfo& info) : ObjectWrap(info) {
 
   region_ = std::make_shared<Region>(
       Take(env, quarantine::Map(fd, length, protection, flags, static_cast<off_t>(offset))), length);
-  Napi::Object self = Value();
+  const Napi::Object self = Value();
   self.TypeTag(&kTag);
   self.DefineProperties({
       Napi::PropertyDescriptor::Value("byteLength", Napi::Number::New(env, static_cast<double>(length)),
