@@ -29,11 +29,16 @@
  *     E2BIG       a structure newer than the module, with a tail not zero
  *     EOPNOTSUPP  well formed, but this device or machine cannot give it
  *     ENOENT      this open file has no such handle, register index or vector
+ *     EBADF       @eventfd is not an open descriptor
  *     EBUSY       in use by someone else
- *     ENOSPC      a pool is exhausted
+ *     ENOSPC      this open file has no handle left for a buffer of that size
  *     ENOMEM      the machine has no such memory left
  *     EDQUOT      over a limit of the module (see out_max_file_bytes)
  *     EPERM       not allowed
+ *     EACCES      mmap: a protection that the descriptor was not opened for, or
+ *                 a writable status page
+ *     EAGAIN      read: nothing to read yet, and the descriptor is O_NONBLOCK
+ *     EINTR       read: a signal came while it waited
  *     EFAULT      the argument is not readable or not writable memory
  *     ENODEV      the device is gone (unbound or unplugged)
  *     ENOTTY      no such call
