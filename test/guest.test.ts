@@ -21,21 +21,43 @@ const programs = readdirSync(`${root}test/guest`)
   .filter((name) => name.endsWith('.test.ts'))
   .map((name) => name.replace(/\.ts$/, '.js'));
 
+interface Row {
+  boot: BootOptions;
+  /** Commands that show, in the guest, that the machine is what the row says. */
+  shows: string[];
+}
+
+const edu1 = '/sys/class/misc/iospace1';
+const usesMsi = `ls ${edu1}/device/msi_irqs | grep .`;
+const translates = `grep -x translating ${edu1}/iommu`;
+
 /** What is varied: the kernel, the architecture, how interrupts arrive, what stands between device and memory. */
-const machines: Record<string, BootOptions> = {
-  'pc 6.1': { machine: 'pc', kernel: '6.1' },
-  'pc 5.10': { machine: 'pc', kernel: '5.10' },
-  'pc 6.12': { machine: 'pc', kernel: '6.12' },
-  'pc 6.1 with INTx': { machine: 'pc', kernel: '6.1', append: 'pci=nomsi' },
-  'pc 6.1 with bounce buffers forced': { machine: 'pc', kernel: '6.1', append: 'swiotlb=force' },
-  'pc 6.1 behind an IOMMU': {
-    machine: 'pc',
-    kernel: '6.1',
-    devices: ['intel-iommu,intremap=on', 'edu'],
-    append: 'intel_iommu=on iommu.strict=1',
+const machines: Record<string, Row> = {
+  'pc 6.1': { boot: { machine: 'pc', kernel: '6.1' }, shows: ['uname -r | grep ^6.1', usesMsi] },
+  'pc 5.10': { boot: { machine: 'pc', kernel: '5.10' }, shows: ['uname -r | grep ^5.10', usesMsi] },
+  'pc 6.12': { boot: { machine: 'pc', kernel: '6.12' }, shows: ['uname -r | grep ^6.12', usesMsi] },
+  'pc 6.1 with INTx': {
+    boot: { machine: 'pc', kernel: '6.1', append: 'pci=nomsi' },
+    shows: [`! ${usesMsi}`],
   },
-  'virt 6.1': { machine: 'virt', kernel: '6.1' },
-  'virt 6.1 behind an IOMMU': { machine: 'virt', kernel: '6.1', machineOptions: 'iommu=smmuv3' },
+  'pc 6.1 with bounce buffers forced': {
+    boot: { machine: 'pc', kernel: '6.1', append: 'swiotlb=force' },
+    shows: ['dmesg | grep "software IO TLB"'],
+  },
+  'pc 6.1 behind an IOMMU': {
+    boot: {
+      machine: 'pc',
+      kernel: '6.1',
+      devices: ['intel-iommu,intremap=on', 'edu'],
+      append: 'intel_iommu=on iommu.strict=1',
+    },
+    shows: [translates],
+  },
+  'virt 6.1': { boot: { machine: 'virt', kernel: '6.1' }, shows: ['uname -m | grep aarch64', usesMsi] },
+  'virt 6.1 behind an IOMMU': {
+    boot: { machine: 'virt', kernel: '6.1', machineOptions: 'iommu=smmuv3' },
+    shows: [translates],
+  },
 };
 
 /** The C tests for an architecture: a static program. */
@@ -46,11 +68,11 @@ function buildAbiTests(machine: BootOptions['machine']): string {
   return `${out}/iospace-abi`;
 }
 
-describe.each(Object.entries(machines))('%s', (_name, options) => {
+describe.each(Object.entries(machines))('%s', (_name, { boot, shows }) => {
   let machine: Machine;
 
   beforeAll(async () => {
-    machine = await Machine.boot({ devices: ['edu'], ...options, mounts: [root] });
+    machine = await Machine.boot({ devices: ['edu'], ...boot, mounts: [root] });
   });
   afterAll(() => machine?.close());
 
@@ -59,7 +81,8 @@ describe.each(Object.entries(machines))('%s', (_name, options) => {
     expect(code, `${stdout}\n${stderr}`).toBe(0);
   }
 
-  test('test/abi', () => passes([buildAbiTests(options.machine)], 300));
+  test.each(shows)('is what it is called: %s', (command) => passes(['sh', '-c', command], 10));
+  test('test/abi', () => passes([buildAbiTests(boot.machine)], 300));
   test('examples/edu.ts', () => passes(['node', edu], 60));
   test('examples/edu.ts fails where one bit of what came back differs', async () => {
     const { code, stderr } = await machine.run(['node', edu, '--damage'], { timeout: 60 });
