@@ -53,12 +53,6 @@ bool is_errno(int result, int expected, const char *format, ...)
 	return got == expected;
 }
 
-void skip(const char *what, const char *why)
-{
-	printf("ok %d - %s # SKIP %s\n", ++results, what, why);
-	fflush(stdout);
-}
-
 void die(const char *what)
 {
 	printf("Bail out! %s: %s\n", what, strerror(errno));
@@ -85,7 +79,7 @@ bool write_file(const char *path, const char *text)
 	return good;
 }
 
-static bool read_file(const char *path, char *text, size_t size)
+bool read_file(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t length = fd >= 0 ? read(fd, text, size - 1) : -1;
@@ -164,6 +158,22 @@ bool find_device(const char *function)
 	}
 	closedir(directory);
 	return found;
+}
+
+bool await_sleep(_Atomic pid_t *thread)
+{
+	char path[64], stat[512];
+
+	for (int i = 0; i < 500; i++) {
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", *thread);
+		/* "TID (name) S ..." */
+		if (*thread && read_file(path, stat, sizeof(stat)) &&
+		    strrchr(stat, ')')[2] == 'S')
+			return true;
+		sleep_ms(10);
+	}
+	printf("# the thread does not wait\n");
+	return false;
 }
 
 void unbind_device(void)

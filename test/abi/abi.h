@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #include "iospace.h"
@@ -34,7 +35,6 @@ extern long page_size;
 bool ok(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool is_errno(int result, int expected, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
-void skip(const char *what, const char *why);
 void die(const char *what);
 
 /* The device. */
@@ -47,7 +47,11 @@ unsigned long long counter(const char *name);
 /* Waits until the counter has the value: releasing may be deferred. */
 bool counter_becomes(const char *name, unsigned long long value);
 bool write_file(const char *path, const char *text);
+/* Its first line. */
+bool read_file(const char *path, char *text, size_t size);
 void sleep_ms(long ms);
+/* Waits until the thread, which stores its id there, waits in the kernel. */
+bool await_sleep(_Atomic pid_t *thread);
 
 /* The calls. */
 int info(int fd, struct iospace_info *info);
