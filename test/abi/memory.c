@@ -310,14 +310,33 @@ static void set_limit(const char *path, uint64_t bytes)
 		die(path);
 }
 
+/* More than there is, below all limits: an answer, and no line in the log. */
+static void test_no_memory(int fd)
+{
+	int log = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	struct iospace_alloc buffer;
+	char line[8192];
+
+	if (log == -1 || lseek(log, 0, SEEK_END) == -1)
+		die("/dev/kmsg");
+	set_limit(PARAMETERS "max_file_bytes", 1ULL << 40);
+	set_limit(PARAMETERS "max_total_bytes", 1ULL << 40);
+	is_errno(alloc(fd, 1ULL << 36, &buffer), ENOMEM, "ALLOC: 2^36 bytes");
+	ok(!counter("buffer_bytes"), "ALLOC: what there is not is not charged");
+	is_errno(read(log, line, sizeof(line)), EAGAIN,
+		 "ALLOC: the kernel says nothing about it");
+	close(log);
+}
+
 static void test_limits(void)
 {
 	int first = open_device(O_RDWR), second = open_device(O_RDWR);
-	struct iospace_info limits;
+	struct iospace_info limits, lowered;
 	struct iospace_alloc a, b;
 
 	if (info(first, &limits))
 		die("INFO");
+	test_no_memory(first);
 	set_limit(PARAMETERS "max_file_bytes", 4 * page_size);
 	set_limit(PARAMETERS "max_total_bytes", 6 * page_size);
 
@@ -330,12 +349,12 @@ static void test_limits(void)
 	is_errno(alloc(first, 1, &b), EDQUOT, "limits: nothing is left");
 	free_handle(first, a.out_handle);
 	is_errno(alloc(first, 1, &b), 0, "limits: FREE makes room");
-	if (!info(first, &limits))
-		ok(limits.out_max_file_bytes == 4ULL * page_size,
+	if (!info(first, &lowered))
+		ok(lowered.out_max_file_bytes == 4ULL * page_size,
 		   "limits: INFO tells the new one");
 
-	set_limit(PARAMETERS "max_file_bytes", 256ULL << 20);
-	set_limit(PARAMETERS "max_total_bytes", 1024ULL << 20);
+	set_limit(PARAMETERS "max_file_bytes", limits.out_max_file_bytes);
+	set_limit(PARAMETERS "max_total_bytes", limits.out_max_total_bytes);
 	close(first);
 	close(second);
 }
