@@ -28,8 +28,8 @@ export class DmaBuffer extends DmaSlice {
   readonly memory: { readonly requested: MemoryType; readonly effective: MemoryType };
 
   /** @internal */
-  constructor(memory: ProvidedMemory, requested: MemoryType, barrier: () => void, onFree: () => void) {
-    super(memory, barrier, 0, memory.mapping.byteLength);
+  constructor(memory: ProvidedMemory, requested: MemoryType, onFree: () => void) {
+    super(memory, 0, memory.mapping.byteLength);
     this.#memory = memory;
     this.#onFree = onFree;
     this.memory = Object.freeze({ requested, effective: memory.memory });

@@ -53,7 +53,6 @@ export interface AllocOptions {
  */
 export class DmaDevice {
   readonly #provider: Provider;
-  readonly #barrier: () => void;
   /** The memory of its buffers; weakly, so that what is forgotten is collected, and reported. */
   readonly #mappings = new Set<WeakRef<Mapping>>();
   readonly #windows = new Map<number, Registers>();
@@ -61,7 +60,6 @@ export class DmaDevice {
 
   private constructor(provider: Provider) {
     this.#provider = provider;
-    this.#barrier = () => provider.barrier();
   }
 
   /**
@@ -124,7 +122,7 @@ export class DmaDevice {
     const provided = allocate(provider, byteLength, memory, fallback);
     const reference = new WeakRef(provided.mapping);
     this.#mappings.add(reference);
-    return new DmaBuffer(provided, memory, this.#barrier, () => {
+    return new DmaBuffer(provided, memory, () => {
       this.#mappings.delete(reference);
       provided.free();
     });

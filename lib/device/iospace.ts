@@ -135,10 +135,6 @@ class IospaceProvider implements Provider {
     }
   }
 
-  barrier(): void {
-    this.#native.barrier();
-  }
-
   close(): void {
     this.interrupts.close();
     closeSync(this.fd);

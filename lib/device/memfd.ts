@@ -66,10 +66,6 @@ export class MemfdProvider implements Provider {
     throw notSupported('registers', 'memfd has no device');
   }
 
-  barrier(): void {
-    this.#native.barrier();
-  }
-
   close(): void {
     this.interrupts.close();
   }

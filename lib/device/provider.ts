@@ -48,7 +48,5 @@ export interface Provider {
   /** The index of the window of this name. */
   registersIndex(name: string): number;
   readonly interrupts: Interrupts;
-  /** Makes the CPU's and the device's order agree. */
-  barrier(): void;
   close(): void;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 import { inspect } from 'node:util';
+import { binding } from '../binding.js';
 import { checkInteger, checkRange } from '../check.js';
 import { invalidState, notSupported } from '../errors.js';
 import { type ViewConstructor, viewOf } from '../mapping.js';
@@ -16,7 +17,6 @@ import type { DmaSegment, ProvidedMemory } from './provider.js';
  */
 export class DmaSlice {
   readonly #memory: ProvidedMemory;
-  readonly #barrier: () => void;
   #bytes: Uint8Array | undefined;
   #segments: readonly DmaSegment[] | undefined;
 
@@ -25,9 +25,8 @@ export class DmaSlice {
   readonly byteLength: number;
 
   /** @internal */
-  constructor(memory: ProvidedMemory, barrier: () => void, byteOffset: number, byteLength: number) {
+  constructor(memory: ProvidedMemory, byteOffset: number, byteLength: number) {
     this.#memory = memory;
-    this.#barrier = barrier;
     this.byteOffset = byteOffset;
     this.byteLength = byteLength;
   }
@@ -91,7 +90,7 @@ export class DmaSlice {
     const memory = this.#live();
     checkInteger('begin', begin, 0, this.byteLength - 1);
     checkInteger('end', end, begin + 1, this.byteLength);
-    return new DmaSlice(memory, this.#barrier, this.byteOffset + begin, end - begin);
+    return new DmaSlice(memory, this.byteOffset + begin, end - begin);
   }
 
   /**
@@ -120,7 +119,7 @@ export class DmaSlice {
   #sync(offset: number, length: number | undefined): void {
     this.#live();
     checkRange(offset, length, this.byteLength);
-    this.#barrier();
+    binding().barrier();
   }
 
   #live(): ProvidedMemory {
