@@ -124,7 +124,10 @@ export class DmaDevice {
     this.#mappings.add(reference);
     return new DmaBuffer(provided, memory, () => {
       this.#mappings.delete(reference);
-      provided.free();
+      // Of a closed device, whose descriptor may be another file by now, the kernel's side is gone.
+      if (!this.#closed) {
+        provided.free();
+      }
     });
   }
 
@@ -191,21 +194,27 @@ export class DmaDevice {
    *
    * Memory that was not freed before is given to nobody while another process has the device open, unless an IOMMU keeps
    * the device away from it: nobody said that the hardware no longer uses it.
+   *
+   * @throws ENOMEM if the process has no room to unmap a buffer (`vm.max_map_count`). The device is closed all the same;
+   *   the buffers that are left are ended by their own `free()`.
    */
   close(): void {
     if (this.#closed) {
       return;
     }
     this.#closed = true;
-    for (const window of this.#windows.values()) {
-      window.close();
+    try {
+      for (const window of this.#windows.values()) {
+        window.close();
+      }
+      for (const reference of this.#mappings) {
+        reference.deref()?.release();
+      }
+      this.#mappings.clear();
+    } finally {
+      // The kernel's side of every buffer, collected ones included, ends with the descriptor.
+      this.#provider.close();
     }
-    for (const reference of this.#mappings) {
-      reference.deref()?.release();
-    }
-    this.#mappings.clear();
-    // The kernel's side of every buffer, collected ones included, ends with the descriptor.
-    this.#provider.close();
   }
 
   [Symbol.dispose](): void {

@@ -1,6 +1,7 @@
 /** DmaDevice over iospace.ko, with a fake device in the place of kernel and addon. */
 import { fstatSync } from 'node:fs';
-import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { assert, beforeEach, describe, expect, test, vi } from 'vitest';
+import { systemError } from '../../lib/errors.js';
 import { type AllocOptions, DmaDevice } from '../../lib/index.js';
 import { FakeDevice } from './fake-device.js';
 
@@ -204,6 +205,23 @@ describe('the end', () => {
     expect(() => fstatSync(fd)).toThrow(code('EBADF'));
     expect(fake.pollers.every(({ closed }) => closed)).toBe(true);
     buffer.free(); // the handle went with the descriptor
+  });
+
+  test('close() closes the descriptor even if a buffer cannot be unmapped, which can then be freed alone', () => {
+    const device = open();
+    const { fd } = device;
+    const buffer = device.alloc(4096);
+    const [mapping] = fake.mappings;
+    assert(mapping !== undefined);
+    mapping.releaseError = systemError(12, 'mmap');
+    expect(() => device.close()).toThrow(code('ENOMEM'));
+    expect(device.closed).toBe(true);
+    expect(() => fstatSync(fd)).toThrow(code('EBADF'));
+
+    mapping.releaseError = undefined;
+    buffer.free();
+    expect(buffer.freed).toBe(true);
+    expect(fake.handles.size).toBe(1); // nothing was asked of the descriptor
   });
 
   const uses: [string, (device: DmaDevice) => unknown][] = [

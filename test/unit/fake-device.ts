@@ -267,6 +267,8 @@ class FakeMapping implements NativeMapping {
   readonly address = 0x7000_0000n;
   released = false;
   releases = 0;
+  /** What release() throws, changing nothing. */
+  releaseError: Error | undefined;
   #buffer: ArrayBuffer | undefined;
 
   constructor(byteLength: number) {
@@ -278,6 +280,9 @@ class FakeMapping implements NativeMapping {
     return this.#buffer;
   }
   release(detach: boolean): void {
+    if (this.releaseError !== undefined) {
+      throw this.releaseError;
+    }
     this.released = true;
     this.releases += 1;
     if (detach && this.#buffer !== undefined) {
