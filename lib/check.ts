@@ -1,6 +1,6 @@
 /**
  * The argument checks. Each returns what it was given; success comes first and allocates nothing, for some
- * of them run at every register access.
+ * of them run in the inner loops of drivers.
  *
  * @module
  */

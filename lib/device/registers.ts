@@ -1,12 +1,13 @@
 /**
- * A window of a device's registers.
+ * A window of a device's registers. Offsets, values and the window's end are checked by the addon, right before the
+ * access.
  *
  * @module
  */
 import { inspect } from 'node:util';
 import type { NativeRegisters, NativeRegistersInfo } from '../binding.js';
 import { checkInteger, checkUint64 } from '../check.js';
-import { invalidState, notSupported, outOfRange } from '../errors.js';
+import { notSupported } from '../errors.js';
 
 /** `enum iospace_registers_flags` of kernel-module/uapi/iospace.h. */
 const FLAG_MMAP = 1 << 0;
@@ -63,37 +64,39 @@ export class Registers {
   }
 
   read8(offset: number): number {
-    return this.#at(offset, 1).read8(offset);
+    return this.#native.read8(offset);
   }
 
   read16(offset: number): number {
-    return this.#at(offset, 2).read16(offset);
+    return this.#native.read16(offset);
   }
 
   read32(offset: number): number {
-    return this.#at(offset, 4).read32(offset);
+    return this.#native.read32(offset);
   }
 
   /** @throws EOPNOTSUPP on a 32-bit machine, and for I/O ports */
   read64(offset: number): bigint {
-    return this.#at64(offset, 'read64').read64(offset);
+    this.#check64('read64');
+    return this.#native.read64(offset);
   }
 
   write8(offset: number, value: number): void {
-    this.#at(offset, 1).write8(offset, checkInteger('value', value, 0, 0xff));
+    this.#native.write8(offset, value);
   }
 
   write16(offset: number, value: number): void {
-    this.#at(offset, 2).write16(offset, checkInteger('value', value, 0, 0xffff));
+    this.#native.write16(offset, value);
   }
 
   write32(offset: number, value: number): void {
-    this.#at(offset, 4).write32(offset, checkInteger('value', value, 0, 0xffff_ffff));
+    this.#native.write32(offset, value);
   }
 
   /** @throws EOPNOTSUPP on a 32-bit machine, and for I/O ports */
   write64(offset: number, value: number | bigint): void {
-    this.#at64(offset, 'write64').write64(offset, checkUint64('value', value));
+    this.#check64('write64');
+    this.#native.write64(offset, checkUint64('value', value));
   }
 
   /**
@@ -109,8 +112,8 @@ export class Registers {
       return;
     }
     const address = checkUint64('dmaAddress', dmaAddress);
-    this.#at(offset, 4);
-    this.#at(offset + 4, 4);
+    // Both halves or none.
+    checkInteger('offset', offset, 0, this.byteLength - 8);
     this.write32(offset, Number(address & 0xffff_ffffn));
     this.write32(offset + 4, Number(address >> 32n));
   }
@@ -125,23 +128,10 @@ export class Registers {
     this.#native.close();
   }
 
-  /** The native window, once an access of `width` bytes at `offset` is known to be inside. */
-  #at(offset: number, width: number): NativeRegisters {
-    if (this.#closed) {
-      throw invalidState('the device is closed');
-    }
-    checkInteger('offset', offset, 0, this.byteLength - width);
-    if (offset % width !== 0) {
-      throw outOfRange('offset', `a multiple of ${width}`, offset);
-    }
-    return this.#native;
-  }
-
-  #at64(offset: number, operation: string): NativeRegisters {
+  #check64(operation: string): void {
     if (!has64Bit || this.flags.port) {
       throw notSupported(operation, `${has64Bit ? 'I/O ports have' : 'this machine has'} no 64-bit access`);
     }
-    return this.#at(offset, 8);
   }
 
   /** Shows what the window is. Reads no register. */

@@ -10,7 +10,7 @@ import type {
   NativeRegisters,
   NativeRegistersInfo,
 } from '../../lib/binding.js';
-import { systemError } from '../../lib/errors.js';
+import { invalidState, systemError } from '../../lib/errors.js';
 
 const ENABLE = 1;
 const ENODEV = 19;
@@ -325,6 +325,9 @@ class FakeRegisters implements NativeRegisters {
   }
 
   #log(access: string, offset: number, value?: number | bigint): undefined {
+    if (this.closed) {
+      throw invalidState('the registers have been closed');
+    }
     if (this.#device.gone) {
       throw systemError(ENODEV, access);
     }

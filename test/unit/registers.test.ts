@@ -1,5 +1,7 @@
+import { readSync } from 'node:fs';
 import { inspect } from 'node:util';
-import { describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
+import { binding } from '../../lib/binding.js';
 import { Registers } from '../../lib/device/registers.js';
 import { FakeDevice } from './fake-device.js';
 
@@ -52,8 +54,15 @@ test('an address for I/O ports is two, the lower half first', () => {
   expect(() => registers.write64(0, 0n)).toThrow(code('EOPNOTSUPP'));
 });
 
-describe('refused before the device hears of it', () => {
-  const { device, registers } = window();
+describe('refused by the addon before the device hears of it', () => {
+  // The first page of a memfd stands in for the status page, its second for the window.
+  const native = binding();
+  const page = native.pageSize;
+  const fd = native.memfdCreate('iospace-test', 0);
+  native.ftruncate(fd, 2 * page);
+  afterAll(() => native.close(fd));
+  const info = { flags: 1, byteLength: 0x100, mmapOffset: BigInt(page), pageOffset: 0, name: '' };
+  const registers = new Registers(new native.Registers(fd, 0, info), info);
 
   test.each([
     ['negative', -4],
@@ -65,12 +74,18 @@ describe('refused before the device hears of it', () => {
     ['misaligned', 2],
   ])('an offset that is %s', (_what, offset) => {
     expect(() => registers.read32(offset)).toThrow(code('ERR_OUT_OF_RANGE'));
-    expect(() => registers.write32(offset, 0)).toThrow(code('ERR_OUT_OF_RANGE'));
+    expect(() => registers.write32(offset, 1)).toThrow(code('ERR_OUT_OF_RANGE'));
   });
 
   test('an offset that is no number', () => {
     expect(() => registers.read32('0' as unknown as number)).toThrow(code('ERR_INVALID_ARG_TYPE'));
     expect(() => registers.read64(0n as unknown as number)).toThrow(code('ERR_INVALID_ARG_TYPE'));
+  });
+
+  test('a value that is no number', () => {
+    expect(() => registers.write32(0, '1' as unknown as number)).toThrow(code('ERR_INVALID_ARG_TYPE'));
+    expect(() => registers.write8(0, 1n as unknown as number)).toThrow(code('ERR_INVALID_ARG_TYPE'));
+    expect(() => registers.write64(0, '1' as unknown as bigint)).toThrow(code('ERR_INVALID_ARG_TYPE'));
   });
 
   test('a misaligned offset, and the message says of what it must be a multiple', () => {
@@ -94,7 +109,16 @@ describe('refused before the device hears of it', () => {
   });
 
   test('all of them', () => {
-    expect(device.accesses).toEqual([]);
+    const content = new Uint8Array(page);
+    expect(readSync(fd, content, 0, page, page)).toBe(page);
+    expect(content.every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('and so is every access once the window was closed', () => {
+    registers.close();
+    expect(() => registers.read8(0)).toThrow(code('ERR_INVALID_STATE'));
+    expect(() => registers.writeAddress(0, 1n)).toThrow(code('ERR_INVALID_STATE'));
+    expect(inspect(registers)).toBe('Registers { byteLength: 0x100, closed: true }');
   });
 });
 
