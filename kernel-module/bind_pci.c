@@ -42,10 +42,14 @@ static int iospace_pci_start(struct iospace_device *idev)
 	return 0;
 }
 
-static void iospace_pci_quiesce(struct iospace_device *idev, bool unbinding)
+static bool iospace_pci_quiesce(struct iospace_device *idev, bool unbinding)
 {
 	struct pci_dev *pdev = to_pci_dev(idev->dev);
 	u16 command;
+
+	/* What was pulled out writes nothing, and would be waited for long. */
+	if (!pci_device_is_present(pdev))
+		return true;
 
 	pci_clear_master(pdev);
 	/* The answer to a read pushes what the function has written before it. */
@@ -53,15 +57,12 @@ static void iospace_pci_quiesce(struct iospace_device *idev, bool unbinding)
 	pci_wait_for_pending_transaction(pdev);
 
 	/*
-	 * Without bus mastering it is quiet already. A reset also ends what
-	 * would go on when the function is opened again. It needs the device's
-	 * lock, which remove holds; and it would wait long for what has been
-	 * pulled out.
+	 * Without bus mastering it is quiet. Only a reset ends what it would go
+	 * on with when it is opened again, and not every function has one. It
+	 * needs the device's lock, which remove holds.
 	 */
-	if (!unbinding)
-		pci_try_reset_function(pdev);
-	else if (pci_device_is_present(pdev))
-		pci_reset_function_locked(pdev);
+	return unbinding ? !pci_reset_function_locked(pdev) :
+			   !pci_try_reset_function(pdev);
 }
 
 static void iospace_pci_disable(struct iospace_device *idev)
@@ -69,6 +70,8 @@ static void iospace_pci_disable(struct iospace_device *idev)
 	struct pci_dev *pdev = to_pci_dev(idev->dev);
 
 	pci_free_irq_vectors(pdev);
+	/* Without messages a function turns to its line, which nobody serves. */
+	pci_intx(pdev, 0);
 	pci_disable_device(pdev);
 }
 

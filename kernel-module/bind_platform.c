@@ -37,11 +37,11 @@ static int iospace_platform_start(struct iospace_device *idev)
 	return reset_control_deassert(supply->resets);
 }
 
-static void iospace_platform_quiesce(struct iospace_device *idev, bool unbinding)
+static bool iospace_platform_quiesce(struct iospace_device *idev, bool unbinding)
 {
 	struct iospace_supply *supply = idev->bus_data;
 
-	reset_control_assert(supply->resets);
+	return supply->resets && !reset_control_assert(supply->resets);
 }
 
 static struct iospace_supply *iospace_supply_get(struct device *dev)

@@ -24,11 +24,11 @@
 #define CONFIG_IOSPACE_MAX_TOTAL_MIB 1024
 #endif
 
-unsigned long iospace_max_file_bytes = CONFIG_IOSPACE_MAX_FILE_MIB * SZ_1M;
+unsigned long iospace_max_file_bytes = CONFIG_IOSPACE_MAX_FILE_MIB * (ulong)SZ_1M;
 module_param_named(max_file_bytes, iospace_max_file_bytes, ulong, 0644);
 MODULE_PARM_DESC(max_file_bytes, "Bytes of buffers that one open file may have");
 
-unsigned long iospace_max_total_bytes = CONFIG_IOSPACE_MAX_TOTAL_MIB * SZ_1M;
+unsigned long iospace_max_total_bytes = CONFIG_IOSPACE_MAX_TOTAL_MIB * (ulong)SZ_1M;
 module_param_named(max_total_bytes, iospace_max_total_bytes, ulong, 0644);
 MODULE_PARM_DESC(max_total_bytes, "Bytes of buffers that all open files may have");
 

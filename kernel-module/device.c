@@ -149,6 +149,7 @@ struct iospace_device *iospace_device_create(struct device *dev,
 	idev->dev = dev;
 	idev->ops = ops;
 	idev->bus_data = bus_data;
+	idev->ended = true;
 	mutex_init(&idev->open_lock);
 	INIT_LIST_HEAD(&idev->files);
 	mutex_init(&idev->memory_lock);
@@ -217,20 +218,40 @@ void iospace_device_abort(struct iospace_device *idev)
 	iospace_device_put(idev);
 }
 
+/** iospace_device_start() - Let a device work, with open_lock held */
+int iospace_device_start(struct iospace_device *idev)
+{
+	int ret;
+
+	lockdep_assert_held(&idev->open_lock);
+	ret = idev->ops->start(idev);
+	if (ret)
+		return ret;
+	ret = iospace_irq_request(idev);
+	if (ret)
+		idev->ended = idev->ops->quiesce(idev, false);
+	else
+		idev->started = true;
+	return ret;
+}
+
 /**
  * iospace_device_stop() - Make a device quiet, if it is not
  * @idev: The device, with open_lock held
  * @unbinding: In remove
  *
- * On return it interrupts no more and writes to no memory.
+ * On return it interrupts no more and writes to no memory. What the last close
+ * could not end, because remove was waiting with the device's lock held, is
+ * ended by remove, before another driver has the device.
  */
 void iospace_device_stop(struct iospace_device *idev, bool unbinding)
 {
 	lockdep_assert_held(&idev->open_lock);
-	if (!idev->started)
+	if (idev->started)
+		iospace_irq_free(idev);
+	else if (!unbinding || idev->ended)
 		return;
-	iospace_irq_free(idev);
-	idev->ops->quiesce(idev, unbinding);
+	idev->ended = idev->ops->quiesce(idev, unbinding);
 	idev->started = false;
 }
 

@@ -51,13 +51,15 @@ struct vm_area_struct;
  * @bus: Kind of bus
  * @start: Before the first open file can use the device
  * @quiesce: After the last one; returns when the device no longer writes to
- *           memory. @unbinding: in remove, with the device's lock held
+ *           memory. @unbinding: in remove, with the device's lock held.
+ *           Return: whether what the device had begun is over for good, and
+ *           will not go on at the next start
  * @disable: Undoes what the binder did before iospace_device_publish()
  */
 struct iospace_bus_ops {
 	enum iospace_bus bus;
 	int (*start)(struct iospace_device *idev);
-	void (*quiesce)(struct iospace_device *idev, bool unbinding);
+	bool (*quiesce)(struct iospace_device *idev, bool unbinding);
 	void (*disable)(struct iospace_device *idev);
 };
 
@@ -153,6 +155,7 @@ struct iospace_subscription {
  * @srcu: Read-held between iospace_device_enter() and iospace_device_exit()
  * @dead: Remove has begun
  * @started: The binder's start succeeded, quiesce is to come; under open_lock
+ * @ended: What quiesce said last; true before the first start
  * @status: The page that IOSPACE_STATUS_OFFSET shows
  * @bytes: Charged for buffers
  * @held_bytes: The part of @bytes that waits for the last close
@@ -179,6 +182,7 @@ struct iospace_device {
 	struct srcu_struct srcu;
 	bool dead;
 	bool started;
+	bool ended;
 	struct iospace_status *status;
 	u64 bytes;
 	u64 held_bytes;
@@ -258,6 +262,7 @@ struct iospace_device *iospace_device_create(struct device *dev,
 int iospace_device_publish(struct iospace_device *idev);
 void iospace_device_abort(struct iospace_device *idev);
 void iospace_device_remove(struct iospace_device *idev);
+int iospace_device_start(struct iospace_device *idev);
 void iospace_device_stop(struct iospace_device *idev, bool unbinding);
 void iospace_device_put(struct iospace_device *idev);
 int iospace_device_enter(struct iospace_device *idev)

@@ -340,15 +340,17 @@ ssize_t iospace_irq_read(struct file *filp, char __user *to, size_t length,
 	    length / sizeof(u64) > idev->vector_count)
 		return -EINVAL;
 
-	if (!iospace_irq_pending(file) && filp->f_flags & O_NONBLOCK)
-		return -EAGAIN;
-	ret = wait_event_interruptible(idev->irq_wait,
-				       iospace_device_is_dead(idev) ||
-				       iospace_irq_pending(file));
-	if (ret)
-		return ret;
+	/* Not both: what is pending now may be another reader's by then. */
+	if (filp->f_flags & O_NONBLOCK)
+		ret = iospace_irq_pending(file) ? 0 : -EAGAIN;
+	else
+		ret = wait_event_interruptible(idev->irq_wait,
+					       iospace_device_is_dead(idev) ||
+					       iospace_irq_pending(file));
 	if (iospace_device_is_dead(idev))
 		return -ENODEV;
+	if (ret)
+		return ret;
 
 	events = iospace_irq_counts(file, counts);
 	if (copy_to_user(to, counts, length))

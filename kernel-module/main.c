@@ -24,21 +24,6 @@ static_assert(sizeof(struct iospace_register_access) == 32);
 static_assert(sizeof(struct iospace_interrupt) == 64);
 static_assert(sizeof(struct iospace_status) == 8);
 
-static int iospace_start(struct iospace_device *idev)
-{
-	int ret;
-
-	ret = idev->ops->start(idev);
-	if (ret)
-		return ret;
-	ret = iospace_irq_request(idev);
-	if (ret)
-		idev->ops->quiesce(idev, false);
-	else
-		idev->started = true;
-	return ret;
-}
-
 static int iospace_open(struct inode *inode, struct file *filp)
 {
 	struct iospace_device *idev = container_of(filp->private_data,
@@ -54,11 +39,14 @@ static int iospace_open(struct inode *inode, struct file *filp)
 	file->filp = filp;
 	xa_init_flags(&file->buffers, XA_FLAGS_ALLOC);
 
-	mutex_lock(&idev->open_lock);
-	if (idev->dead) {
-		ret = -ENODEV;
-		goto free_file;
+	/* The opening of every misc device waits for this one. */
+	if (mutex_lock_killable(&idev->open_lock)) {
+		kfree(file);
+		return -EINTR;
 	}
+	ret = -ENODEV;
+	if (idev->dead)
+		goto free_file;
 	ret = iospace_mmap_open_file(file);
 	if (ret)
 		goto free_file;
@@ -67,7 +55,7 @@ static int iospace_open(struct inode *inode, struct file *filp)
 	if (idev->started)
 		iospace_irq_update(idev);
 	else
-		ret = iospace_start(idev);
+		ret = iospace_device_start(idev);
 	if (ret)
 		goto unsubscribe;
 
@@ -182,6 +170,9 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 	/* Every structure is as it was first published. */
 	if (size < ioctl->size)
 		return -EINVAL;
+	/* A tail that nobody will ever have is not worth looking through. */
+	if (size > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(&args, ioctl->size, user, size);
 	if (ret)
 		return ret;

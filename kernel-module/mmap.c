@@ -167,6 +167,8 @@ static int iospace_mmap_window(struct iospace_file *file,
 		return -EINVAL;
 	pages = PHYS_PFN(window->start + window->length - 1) -
 		PHYS_PFN(window->start) + 1;
+	/* What goes on beyond is the next window's. */
+	pages = min(pages, 1UL << IOSPACE_WINDOW_SHIFT);
 	if (vma_pages(vma) > pages)
 		return -EINVAL;
 
@@ -188,13 +190,40 @@ static void iospace_mmap_buffer_close(struct vm_area_struct *vma)
 	iospace_buffer_put(vma->vm_private_data);
 }
 
+/* A buffer's slot of offsets is a power of two of pages, and begins at one. */
+static struct page *iospace_mmap_buffer_page(struct iospace_buffer *buffer,
+					     unsigned long pgoff)
+{
+	unsigned long slot = roundup_pow_of_two(buffer->size >> PAGE_SHIFT);
+	void *address = buffer->cpu_addr + ((pgoff & (slot - 1)) << PAGE_SHIFT);
+
+	return is_vmalloc_addr(address) ? vmalloc_to_page(address) :
+					  virt_to_page(address);
+}
+
+/*
+ * While the device lives, only a mapping of pages can have lost one of them:
+ * madvise() leaves PFN mappings alone.
+ */
 static vm_fault_t iospace_mmap_buffer_fault(struct vm_fault *vmf)
 {
-	struct iospace_file *file = vmf->vma->vm_file->private_data;
+	struct vm_area_struct *vma = vmf->vma;
+	struct iospace_file *file = vma->vm_file->private_data;
+	struct iospace_buffer *buffer = vma->vm_private_data;
+	struct page *page = file->zeros;
+	vm_fault_t ret = VM_FAULT_SIGBUS;
+	int index;
 
-	if (!iospace_device_is_dead(file->idev))
-		return VM_FAULT_SIGBUS;
-	return iospace_mmap_substitute(vmf, file->zeros);
+	index = iospace_device_enter(file->idev);
+	if (!iospace_device_is_dead(file->idev)) {
+		if (vma->vm_flags & VM_PFNMAP)
+			goto exit;
+		page = iospace_mmap_buffer_page(buffer, vmf->pgoff);
+	}
+	ret = iospace_mmap_substitute(vmf, page);
+exit:
+	iospace_device_exit(file->idev, index);
+	return ret;
 }
 
 static const struct vm_operations_struct iospace_mmap_buffer_ops = {
@@ -238,27 +267,40 @@ put_buffer:
 	return ret;
 }
 
-/* Remembers who maps, for iospace_mmap_revoke(). */
+static void iospace_mmap_forget(struct list_head *mms)
+{
+	struct iospace_mm *record, *next;
+
+	list_for_each_entry_safe(record, next, mms, node) {
+		mmdrop(record->mm);
+		kfree(record);
+	}
+}
+
+/*
+ * Remembers who maps, for iospace_mmap_revoke(). Forgets who has ended, and can
+ * be in no mmap(): a file may see many processes come and go.
+ */
 static int iospace_mmap_record(struct iospace_file *file, struct mm_struct *mm)
 {
-	struct iospace_mm *record, *known;
+	struct iospace_mm *record, *known, *next;
+	LIST_HEAD(ended);
 
 	record = kmalloc(sizeof(*record), GFP_KERNEL_ACCOUNT);
 	if (!record)
 		return -ENOMEM;
-
-	spin_lock(&file->mms_lock);
-	list_for_each_entry(known, &file->mms, node) {
-		if (known->mm == mm) {
-			spin_unlock(&file->mms_lock);
-			kfree(record);
-			return 0;
-		}
-	}
 	mmgrab(mm);
 	record->mm = mm;
+
+	spin_lock(&file->mms_lock);
+	list_for_each_entry_safe(known, next, &file->mms, node) {
+		if (known->mm == mm || !atomic_read(&known->mm->mm_users))
+			list_move(&known->node, &ended);
+	}
 	list_add(&record->node, &file->mms);
 	spin_unlock(&file->mms_lock);
+
+	iospace_mmap_forget(&ended);
 	return 0;
 }
 
@@ -306,15 +348,29 @@ static void iospace_mmap_clean(struct iospace_device *idev, struct page *page)
 		dma_unmap_page(idev->dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
 }
 
+/* Where a page must lie that iospace_mmap_clean() can map. */
+static gfp_t iospace_mmap_zone(struct iospace_device *idev)
+{
+	u64 mask = iospace_device_dma_mask(idev);
+
+	if (dev_is_dma_coherent(idev->dev))
+		return 0;
+	if (mask < DMA_BIT_MASK(32))
+		return GFP_DMA;
+	return mask < DMA_BIT_MASK(64) ? GFP_DMA32 : 0;
+}
+
 int iospace_mmap_open_file(struct iospace_file *file)
 {
+	gfp_t gfp = GFP_KERNEL_ACCOUNT | iospace_mmap_zone(file->idev);
+
 	INIT_LIST_HEAD(&file->mms);
 	spin_lock_init(&file->mms_lock);
 
-	file->zeros = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	file->zeros = alloc_page(gfp | __GFP_ZERO);
 	if (!file->zeros)
 		return -ENOMEM;
-	file->ones = alloc_page(GFP_KERNEL_ACCOUNT);
+	file->ones = alloc_page(gfp);
 	if (!file->ones) {
 		__free_page(file->zeros);
 		return -ENOMEM;
@@ -327,12 +383,7 @@ int iospace_mmap_open_file(struct iospace_file *file)
 
 void iospace_mmap_close_file(struct iospace_file *file)
 {
-	struct iospace_mm *record, *next;
-
-	list_for_each_entry_safe(record, next, &file->mms, node) {
-		mmdrop(record->mm);
-		kfree(record);
-	}
+	iospace_mmap_forget(&file->mms);
 	__free_page(file->ones);
 	__free_page(file->zeros);
 }

@@ -37,8 +37,8 @@ static void iospace_window_release_rest(struct resource *rest)
 static bool iospace_window_claim_pages(struct iospace_window *window,
 				       const struct resource *res)
 {
-	resource_size_t first = res->start & PAGE_MASK;
-	resource_size_t last = res->end | ~PAGE_MASK;
+	resource_size_t first = round_down(res->start, PAGE_SIZE);
+	resource_size_t last = res->end | (PAGE_SIZE - 1);
 
 	if (iospace_window_claim_rest(res, &window->before, first,
 				      res->start - 1))
@@ -214,7 +214,8 @@ static int iospace_window_check(const struct iospace_window *window,
 
 	if (width != 1 && width != 2 && width != 4 && width != 8)
 		return -EINVAL;
-	if (access->offset % width || access->offset > window->length ||
+	if (access->offset % width || window->start % width ||
+	    access->offset > window->length ||
 	    width > window->length - access->offset)
 		return -EINVAL;
 	if (access->flags & IOSPACE_REGISTER_WRITE && width < 8 &&
