@@ -15,6 +15,15 @@
 
 namespace iospace {
 
+bool IsEnding(napi_env env) noexcept {
+  // Asked by a call that would run JavaScript. A cleanup hook comes too late: Node 22 and newer finalize
+  // ArrayBuffers before they run the first.
+  napi_value global = nullptr;
+  bool found = false;
+  return napi_get_global(env, &global) != napi_ok ||
+         napi_has_named_property(env, global, "Object", &found) != napi_ok;
+}
+
 void CallFromLoop(napi_env env, napi_async_context context, napi_value function,
                   std::initializer_list<napi_value> arguments) noexcept {
   napi_value receiver = nullptr;
@@ -53,10 +62,7 @@ void Barrier(const Napi::CallbackInfo&) {
 }
 
 Napi::Object Load(Napi::Env env, Napi::Object exports) {
-  auto* const addon = new Addon;
-  env.SetInstanceData(addon);
-  // Runs before the finalizers of the environment's objects, and before `addon` itself goes.
-  env.AddCleanupHook([](Addon* ending) { ending->ending = true; }, addon);
+  env.SetInstanceData(new Addon);
 
   exports.Set("initialize", Napi::Function::New<Initialize>(env, "initialize"));
   exports.Set("barrier", Napi::Function::New<Barrier>(env, "barrier"));

@@ -13,10 +13,10 @@ struct Addon {
   Napi::FunctionReference leaked;
 
   Napi::FunctionReference mapping;
-
-  /// Set when the environment begins to end: from there on nothing may call JavaScript.
-  bool ending = false;
 };
+
+/// Whether the environment has begun to end: from there on nothing can call JavaScript.
+bool IsEnding(napi_env env) noexcept;
 
 /// Calls `function` from the event loop, where no JavaScript is running: microtasks and ticks run after it,
 /// and what it throws is an uncaught exception. `context` may be null.

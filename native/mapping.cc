@@ -19,7 +19,9 @@ class Region {
   Region(Range range, std::size_t length) : range_(std::move(range)), length_(length) {}
   Region(const Region&) = delete;
   Region& operator=(const Region&) = delete;
-  ~Region() { quarantine::Put(std::move(range_)); }
+  ~Region() {
+    if (range_.size() > 0) quarantine::Put(std::move(range_));
+  }
 
   std::byte* data() const { return range_.data(); }
   /// As asked for; the range is whole pages.
@@ -37,6 +39,12 @@ class Region {
   void Drop() {
     range_ = Range();
     released_ = true;
+  }
+
+  /// Leaves the range, which then costs address space only, to whoever may still point there.
+  void Abandon() {
+    if (!released_) static_cast<void>(Empty());
+    static_cast<void>(range_.Detach());
   }
 
   bool released() const { return released_; }
@@ -85,11 +93,14 @@ void GiveUp(napi_env env, std::shared_ptr<Region> region) noexcept {
   region.reset();
 
   const Addon& addon = Addon::Of(env);
-  if (leaked && !addon.ending && !addon.leaked.IsEmpty()) ReportLeak(env, addon.leaked, address, length);
+  if (leaked && !addon.leaked.IsEmpty() && !IsEnding(env)) ReportLeak(env, addon.leaked, address, length);
 }
 
 void FinalizeBuffer(napi_env env, void*, void* hint) {
   const std::unique_ptr<std::shared_ptr<Region>> share(static_cast<std::shared_ptr<Region>*>(hint));
+  // The end of an environment finalizes its ArrayBuffers, although the memory of one that transfer() and
+  // postMessage() carried off lives on in another thread.
+  if (IsEnding(env)) (*share)->Abandon();
   GiveUp(env, std::move(*share));
 }
 

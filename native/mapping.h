@@ -2,7 +2,8 @@
 ///
 /// The address range belongs to a Region that the object and the ArrayBuffer's finalizer share: it goes into
 /// quarantine when both are gone, however late an ArrayBuffer that was carried off by transfer() is
-/// collected. release() empties the range long before that.
+/// collected. release() empties the range long before that. Where the environment ends first, nobody can say
+/// whether another thread has the ArrayBuffer's memory: the range is emptied, and never used again.
 #pragma once
 
 #include <napi.h>

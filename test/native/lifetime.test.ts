@@ -76,6 +76,46 @@ describe.each(stages)('%s,', (_name, program) => {
   });
 });
 
+describe('transferred to another thread', () => {
+  // Node 20 has no transfer(), and copies what it posts.
+  test.runIf(nodeMajor >= 22).each([
+    ['a worker that exits', '', false],
+    ['a worker that is terminated', 'setInterval(() => {}, 1000);', true],
+    ['a worker that released the mapping, and exits', 'mapping.release(true);', false],
+    [
+      'a worker that released the mapping, and is terminated',
+      'mapping.release(true); setInterval(() => {}, 1000);',
+      true,
+    ],
+  ])('the bytes outlive %s, as zero memory of their own', async (_which, program, terminated) => {
+    const body = `${prelude}
+      const mapping = map();
+      new Uint8Array(mapping.buffer()).fill(7);
+      const moved = mapping.buffer().transfer();
+      require('worker_threads').parentPort.postMessage(moved, [moved]);
+      ${program}`;
+    const ended = await run(`
+      const { Worker } = require('worker_threads');
+      const { once } = require('events');
+      (async () => {
+        const worker = new Worker(${JSON.stringify(body)}, { eval: true });
+        const exited = once(worker, 'exit');
+        let bytes = new Uint8Array((await once(worker, 'message'))[0]);
+        if (${terminated}) worker.terminate();
+        await exited;
+        console.log(bytes[0], bytes[8191]);
+        const others = Array.from({ length: 2000 }, () => map());
+        bytes.fill(1);
+        console.log(others.some((other) => new Uint8Array(other.buffer()).includes(1)), bytes[8191]);
+        for (const other of others) other.release(true);
+        bytes = undefined;
+        await collect();
+      })();
+    `);
+    expect(ended).toEqual(said('0 0\nfalse 1\n'));
+  });
+});
+
 describe('collected', () => {
   test.each([
     ['a mapping without buffer is reported', 'map();', 'leaked mapping at ADDRESS 8192\n'],
