@@ -22,9 +22,12 @@ class Watch {
     const int status = uv_poll_init(loop, &watch->handle_, watch->fd_.get());
     if (status != 0) return Failure{-status, "epoll_ctl"};
     watch->handle_.data = watch.get();
+    // From here libuv knows the handle, and only Close() may free it.
+    Watch* const open = watch.release();
     // An asynchronous hook, because the environment must live until libuv has closed the handle.
-    napi_add_async_cleanup_hook(env, OnEnvironmentEnd, watch.get(), &watch->hook_);
-    return watch.release();
+    if (napi_add_async_cleanup_hook(env, OnEnvironmentEnd, open, &open->hook_) == napi_ok) return open;
+    open->Close();
+    return Failure{ENOTSUP, "napi_add_async_cleanup_hook"};
   }
 
   Watch(const Watch&) = delete;

@@ -1,4 +1,7 @@
 /// Tells JavaScript that a descriptor is readable, from the environment's own event loop.
+///
+/// libuv makes the descriptor non-blocking. O_NONBLOCK belongs to the open file, not to the descriptor, so
+/// this reaches every duplicate of it, in other processes too, and stays when the poller is closed.
 #pragma once
 
 #include <napi.h>
