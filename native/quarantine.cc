@@ -4,13 +4,14 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <mutex>
 
 namespace iospace::quarantine {
 namespace {
 
 /// Address space is plentiful on 64-bit machines only (at the least 256 GiB: arm64 with 39 bits).
-constexpr std::size_t kMostBytes = sizeof(void*) == 8 ? std::size_t{1} << (sizeof(void*) == 8 ? 34 : 0) : 0;
+constexpr std::uint64_t kMostBytes = sizeof(void*) == 8 ? std::uint64_t{1} << 34 : 0;
 constexpr std::size_t kMostRanges = 1024;
 
 /// First in, first out. A fixed array, because taking a range in must not fail.
