@@ -32,7 +32,8 @@ export interface Hooks {
  * One mapping, and the address range that it occupies.
  *
  * The range outlives the mapping: `release()` puts anonymous zero memory in its place, and the range itself
- * is given back when nothing in JavaScript can point into it any more.
+ * is given back when nothing in JavaScript can point into it any more. The end of the environment does the
+ * former, and not the latter: another thread may have the ArrayBuffer.
  */
 export interface NativeMapping {
   readonly byteLength: number;
@@ -53,8 +54,9 @@ export interface NativeMapping {
 }
 
 /**
- * Register access of exact width, ordered as design: `write*` is a device barrier, then the store; `read*`
- * the load, then the barrier. Offsets are checked by the caller. Throws ENODEV once the device is gone.
+ * Register access of exact width, in order with memory: `write*` is a device barrier, then the store; `read*`
+ * the load, then the barrier. Offsets must be multiples of the width, inside the window. Throws ENODEV once
+ * the device is gone.
  */
 export interface NativeRegisters {
   read8(offset: number): number;
@@ -69,7 +71,10 @@ export interface NativeRegisters {
   close(): void;
 }
 
-/** Readiness of one descriptor on the environment's own event loop. Keeps the loop alive while started and referenced. */
+/**
+ * Readiness of one descriptor on the environment's own event loop. Keeps the loop alive while started and
+ * referenced. Makes the open file non-blocking, for all descriptors of it and for good.
+ */
 export interface NativePoller {
   /** Begins to watch; `onReady` runs each time the descriptor is readable or hung up, until `stop()`. */
   start(): void;
@@ -128,7 +133,7 @@ export interface NativeBinding {
   /** `argument` is an integer or memory that the call reads and writes. Returns what the call returned. */
   ioctl(fd: number, request: number, argument: number | ArrayBufferView): number;
   mmap(fd: number, byteLength: number, protection: number, flags: number, offset: bigint): NativeMapping;
-  /** Waits at most `timeout` ms (the caller keeps that below 100); fills `revents`; returns how many are ready. */
+  /** Waits `timeout` ms, but at most 100, whatever is asked; fills `revents`; returns how many are ready. */
   poll(fds: Int32Array, events: Int16Array, revents: Int16Array, timeout: number): number;
   ftruncate(fd: number, byteLength: number): void;
   fallocate(fd: number, offset: number, byteLength: number): void;

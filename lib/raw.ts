@@ -167,8 +167,9 @@ export function poll(requests: readonly PollRequest[], timeout = -1): PollResult
   const revents = new Int16Array(fds.length);
   const end = timeout === -1 ? Infinity : performance.now() + timeout;
   for (;;) {
-    const slice = Math.min(Math.ceil(end - performance.now()), LONGEST_SLICE);
-    if (binding().poll(fds, events, revents, Math.max(slice, 0)) > 0 || slice <= 0) {
+    const left = Math.max(Math.ceil(end - performance.now()), 0);
+    // Waits 100 ms at the most, so that a worker can be ended in between.
+    if (binding().poll(fds, events, revents, Math.min(left, INT32_MAX)) > 0 || left === 0) {
       return requests.flatMap(({ fd }, index) => {
         const ready = revents[index] ?? 0;
         return ready === 0 ? [] : [{ fd, revents: ready }];
@@ -176,9 +177,6 @@ export function poll(requests: readonly PollRequest[], timeout = -1): PollResult
     }
   }
 }
-
-/** Milliseconds between two chances to end a worker that polls. */
-const LONGEST_SLICE = 90;
 
 /** Opens a POSIX shared memory object. Returns a descriptor that the caller closes. */
 export function shmOpen(name: string, flags: number, mode = 0o600): number {
