@@ -1,10 +1,20 @@
 /** Mappings: what their ArrayBuffer shows, and what is left of them after release. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, constants, mkdtempSync, openSync, read, readFileSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  read,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { MAP_SHARED, map, memfd, native, nodeMajor, PROT_READ, PROT_WRITE, turns } from './support.js';
 
 const MIB = 1 << 20;
@@ -18,6 +28,11 @@ function mappedAt(address: bigint, byteLength: number): string[] {
       const [from, to] = (line.split(' ')[0] ?? '').split('-').map((hex) => BigInt(`0x${hex || '0'}`));
       return from !== undefined && to !== undefined && from < end && to > address;
     });
+}
+
+/** The system calls in which threads of this process wait: number, arguments, stack and place, in hex. */
+function blockedCalls(): string[] {
+  return readdirSync('/proc/self/task').map((id) => readFileSync(`/proc/self/task/${id}/syscall`, 'utf8'));
 }
 
 describe('a mapping', () => {
@@ -212,7 +227,8 @@ describe('release', () => {
         resolve();
       });
     });
-    await turns(2);
+    const underWay = [fifo, mapping.address, 4096].map((value) => `0x${value.toString(16)}`).join(' ');
+    await vi.waitFor(() => expect(blockedCalls().join()).toContain(underWay));
     mapping.release(true);
     await turns(wait);
     // As many as the one could be whose place the released one had.
