@@ -1,6 +1,7 @@
-/** Runs a program of its own process, against what is published: `dist/` and the built addon. */
-import { spawn } from 'node:child_process';
+/** Programs in processes of their own, against what is published: `dist/` and the built addon. */
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -13,19 +14,28 @@ export interface Outcome {
 }
 
 /**
+ * Starts a program, which is killed after 10 seconds.
+ *
  * @param program - an ES module; relative imports start at the repository's root
- * @param timeout - milliseconds, after which it is killed
  */
-export function runChild(program: string, flags: string[] = [], timeout = 10_000): Promise<Outcome> {
+export function startChild(
+  program: string,
+  flags: string[] = [],
+): ChildProcessByStdio<null, Readable, Readable> {
   if (!existsSync(`${root}dist/index.js`)) {
     throw new Error('dist/ is missing: npx tsc --build');
   }
-  const child = spawn(process.execPath, [...flags, '--input-type=module', '--eval', program], {
+  return spawn(process.execPath, [...flags, '--input-type=module', '--eval', program], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout,
+    timeout: 10_000,
     killSignal: 'SIGKILL',
   });
+}
+
+/** Runs a program to its end. */
+export function runChild(program: string, flags?: string[]): Promise<Outcome> {
+  const child = startChild(program, flags);
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (chunk) => {
