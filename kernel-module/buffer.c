@@ -11,7 +11,6 @@
  * Takes memory_lock (also under mmap_lock), and a lock of its own for charges.
  */
 #include <linux/dma-mapping.h>
-#include <linux/iommu.h>
 #include <linux/module.h>
 
 #include "compat.h"
@@ -251,36 +250,23 @@ static void iospace_buffer_hold(struct iospace_buffer *buffer)
 		iospace_buffer_put(buffer);
 }
 
-/* Does freed memory leave the device's reach, whatever the device does? */
-static bool iospace_buffer_is_fenced(struct iospace_device *idev)
-{
-	return iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING &&
-	       iospace_iommu_is_strict(iommu_get_domain_for_dev(idev->dev));
-}
-
 /**
  * iospace_buffer_close_file() - End the handles of a file
  * @file: The file; it has no mapping any more
  * @last: Nobody else has the device open, and it is quiet
  *
- * The user never said that the device is done with these. With @last also what
- * earlier files left is given back.
+ * The user never said that the device is done with these: they wait for the
+ * last close, and with @last also what earlier files left is given back. An
+ * IOMMU changes nothing in that. It would unmap them, but hand out the same bus
+ * addresses again, to the next buffer of this device.
  */
 void iospace_buffer_close_file(struct iospace_file *file, bool last)
 {
-	struct iospace_device *idev = file->idev;
 	struct iospace_buffer *buffer;
 	unsigned long handle;
-	bool free = last;
-	int index;
-
-	index = iospace_device_enter(idev);
-	if (!last && !iospace_device_is_dead(idev))
-		free = iospace_buffer_is_fenced(idev);
-	iospace_device_exit(idev, index);
 
 	xa_for_each(&file->buffers, handle, buffer) {
-		if (free)
+		if (last)
 			iospace_buffer_put(buffer);
 		else
 			iospace_buffer_hold(buffer);
@@ -288,7 +274,7 @@ void iospace_buffer_close_file(struct iospace_file *file, bool last)
 	xa_destroy(&file->buffers);
 
 	if (last)
-		iospace_buffer_drain(idev);
+		iospace_buffer_drain(file->idev);
 }
 
 /**

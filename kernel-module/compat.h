@@ -9,7 +9,6 @@
 #define IOSPACE_COMPAT_H
 
 #include <linux/eventfd.h>
-#include <linux/iommu.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/platform_device.h>
@@ -58,18 +57,5 @@ static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
 #ifndef PCI_IRQ_INTX
 #define PCI_IRQ_INTX PCI_IRQ_LEGACY
 #endif
-
-/*
- * Does unmapping end the device's access before it returns? Kernels that do
- * not tell lazy domains apart may be lazy.
- */
-static inline bool iospace_iommu_is_strict(const struct iommu_domain *domain)
-{
-#if defined(CONFIG_IOMMU_API) && defined(IOMMU_DOMAIN_DMA_FQ)
-	return domain->type == IOMMU_DOMAIN_DMA;
-#else
-	return false;
-#endif
-}
 
 #endif /* IOSPACE_COMPAT_H */

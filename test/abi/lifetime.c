@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #define MIB (1ULL << 20)
@@ -121,28 +120,6 @@ static void start_dma(int fd)
 		  EDU_DMA_TO_MEMORY);
 }
 
-/*
- * Does an IOMMU end the device's access with the memory? Linux tells a lazy one
- * apart since 5.15; before, the module takes each for lazy.
- */
-static bool is_fenced(void)
-{
-	char path[128], type[32], iommu[32];
-	struct utsname kernel;
-	int major, minor;
-
-	read_attribute("iommu", iommu, sizeof(iommu));
-	if (strcmp(iommu, "translating"))
-		return false;
-	if (uname(&kernel) || sscanf(kernel.release, "%d.%d", &major, &minor) != 2)
-		die("uname");
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group/type",
-		 device.function);
-	if (!read_file(path, type, sizeof(type)))
-		die(path);
-	return (major > 5 || (major == 5 && minor >= 15)) && !strcmp(type, "DMA");
-}
-
 static void await_transfer(int fd)
 {
 	volatile uint8_t *edu = edu_map(fd);
@@ -183,7 +160,7 @@ static void test_others_memory(int fd)
 static void test_held_back(void)
 {
 	int fd = open_device(O_RDWR);
-	unsigned long long held = is_fenced() ? 0 : 4 * page_size;
+	const unsigned long long held = 4 * page_size;
 	cpu_set_t one, all;
 
 	target = mmap(NULL, page_size, PROT_READ | PROT_WRITE,
@@ -201,10 +178,7 @@ static void test_held_back(void)
 	ok(counter("held_bytes") == held,
 	   "held back: %llu bytes that the device may still write", held);
 	ok(counter("buffer_bytes") == held, "held back: and charged");
-	if (held)
-		test_others_memory(fd);
-	else
-		await_transfer(fd);
+	test_others_memory(fd);
 	sched_setaffinity(0, sizeof(all), &all);
 	close(fd);
 	ok(counter_becomes("held_bytes", 0) && counter_becomes("buffer_bytes", 0),

@@ -8,7 +8,7 @@ import { DmaDevice } from 'iospace';
 import { eventually, hold, kill } from './children.js';
 import { counters, findEdu, memFree, NOTHING } from './edu.js';
 
-const { name, iommu } = findEdu();
+const { name } = findEdu();
 const MIB = 1 << 20;
 
 function isQuiet(device = name): boolean {
@@ -65,14 +65,13 @@ test('killed processes leave no memory behind', async () => {
   assert.ok(await eventually(() => memFree() > before - 24 * MIB), `${before} before, ${memFree()} after`);
 });
 
-test('what a killed process held waits for the last close, where no IOMMU keeps the device away', async () => {
+test('what a killed process held waits for the last close', async () => {
   using device = DmaDevice.open(name);
   using mine = device.alloc(4096);
   const { child } = await hold(name, 4, 64 * 1024);
   await kill(child);
   assert.ok(await eventually(() => counters(name).open_files === 1));
-  const { held_bytes } = counters(name);
-  assert.equal(held_bytes, iommu === 'translating' ? 0 : 4 * 64 * 1024);
+  assert.equal(counters(name).held_bytes, 4 * 64 * 1024);
   mine.bytes.fill(1);
   device.close();
   assert.deepEqual(counters(name), NOTHING);
@@ -96,7 +95,8 @@ test('a terminated worker gives all back', async () => {
 
 test('the module cannot be removed while it is in use', () => {
   using device = DmaDevice.open(name);
-  assert.notEqual(spawnSync('rmmod', ['iospace']).status, 0);
+  const { stderr } = spawnSync('rmmod', ['iospace'], { encoding: 'utf8' });
+  assert.match(stderr, /in use|Resource temporarily unavailable/); // kmod's words, and BusyBox's
   using buffer = device.alloc(4096);
   assert.equal(buffer.bytes[0], 0);
 });
