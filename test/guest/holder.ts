@@ -3,7 +3,7 @@
  *
  *     holder.js DEVICE COUNT BYTES
  *
- * It reports `'holding'`, or the code of the error that kept it from it, to its parent.
+ * It reports `'holding'`, or the message of the error that kept it from it, to its parent.
  */
 import { type DmaBuffer, DmaDevice } from 'iospace';
 
@@ -20,7 +20,7 @@ try {
   setInterval(() => held.length, 1000);
   process.send?.('holding');
 } catch (error) {
-  process.send?.(error instanceof Error && 'code' in error ? error.code : String(error));
+  process.send?.(error instanceof Error ? error.message : String(error));
   process.exitCode = 1;
   process.disconnect();
 }
