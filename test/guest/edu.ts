@@ -10,7 +10,7 @@ export const INVERSION = 0x04;
 export const FACTORIAL = 0x08;
 export const STATUS = 0x20;
 export const INTERRUPT_STATUS = 0x24;
-export const INTERRUPT_RAISE = 0x60;
+const INTERRUPT_RAISE = 0x60;
 export const INTERRUPT_ACKNOWLEDGE = 0x64;
 const DMA_SOURCE = 0x80;
 const DMA_DESTINATION = 0x88;
@@ -94,7 +94,7 @@ function transfer(
 }
 
 /** What the module counts for a device. */
-export interface Counters {
+interface Counters {
   buffers: number;
   buffer_bytes: number;
   held_bytes: number;
