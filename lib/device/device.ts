@@ -22,7 +22,7 @@ const DEFAULT_DEVICE = 'iospace0';
 
 /** Which device to open, and through what. */
 export interface DeviceOptions {
-  /** `'iospace0'`, `'/dev/iospace0'`, or the name on its bus: `'0000:00:04.0'`. @defaultValue `'iospace0'` */
+  /** `'iospace0'`, `'/dev/iospace0'`, or the name on its bus: `'0000:00:01.0'`. @defaultValue `'iospace0'` */
   device?: string;
   /**
    * What the memory comes from. `'memfd'` needs no module and no privilege and has no bus address; `'auto'` takes the
@@ -46,7 +46,7 @@ export interface AllocOptions {
  * Methods throw ERR_INVALID_STATE after `close()`, and ENODEV once the device is gone (unbound or unplugged).
  *
  * @example
- * using device = DmaDevice.open('0000:00:04.0');
+ * using device = DmaDevice.open('0000:00:01.0');
  * using buffer = device.alloc(4096);
  * device.registers(0).writeAddress(0x80, buffer.dmaAddress);
  * await device.waitForInterrupt({ timeout: 1000 });
@@ -65,7 +65,7 @@ export class DmaDevice {
   /**
    * Opens a device.
    *
-   * @param target - `'iospace0'`, `'/dev/iospace0'`, the name on its bus (`'0000:00:04.0'`), or options
+   * @param target - `'iospace0'`, `'/dev/iospace0'`, the name on its bus (`'0000:00:01.0'`), or options
    * @throws ENOENT if the module is not loaded or no such device is bound to it; EACCES without permission;
    *   ERR_IOSPACE_ADDON if the addon is not built
    */

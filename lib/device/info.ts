@@ -18,7 +18,7 @@ export interface DeviceInfo {
   readonly name: string;
   /** What it is connected by; `'none'` where there is no hardware behind it. */
   readonly bus: (typeof buses)[number];
-  /** Its name on that bus: `'0000:00:04.0'`; empty without a bus. */
+  /** Its name on that bus: `'0000:00:01.0'`; empty without a bus. */
   readonly device: string;
   /** Highest bus address that it can use. */
   readonly dmaMask: bigint;
