@@ -9,16 +9,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import bindings from 'bindings';
-import { reportLeak, systemError } from './errors.js';
-
-/** What a system error is about, beside its number and system call. */
-export interface SystemErrorDetail {
-  path?: string;
-  /** The address concerned, as the caller gave it. */
-  address?: bigint;
-  /** The ioctl request number. */
-  request?: number;
-}
+import { reportLeak, type SystemErrorDetail, systemError } from './errors.js';
 
 /** What native code calls back; handed over once, when the addon is loaded into an environment. */
 export interface Hooks {

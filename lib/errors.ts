@@ -6,21 +6,24 @@
  */
 import { constants as system } from 'node:os';
 import { getSystemErrorMap, inspect } from 'node:util';
-import type { SystemErrorDetail } from './binding.js';
+
+/** What a system error is about, beside its number and system call. */
+export interface SystemErrorDetail {
+  path?: string;
+  /** The address concerned, as the caller gave it. */
+  address?: bigint;
+  /** The ioctl request number. */
+  request?: number;
+}
 
 /** What a failed system call throws, or what behaves like one. */
-export interface SystemError extends Error {
+export interface SystemError extends Error, SystemErrorDetail {
   /** The name of the error: `'EBUSY'`. */
   code: string;
   /** Its number, negative as Node has it. */
   errno: number;
   /** What failed: a system call, or an operation of this library. */
   syscall: string;
-  path?: string;
-  /** The address concerned, as the caller gave it. */
-  address?: bigint;
-  /** The ioctl request number. */
-  request?: number;
 }
 
 /** An error that carries a `code`, as all of this library's do. */
