@@ -98,6 +98,26 @@ export function systemError(
   });
 }
 
+/**
+ * Runs `call`; a system error that it throws is thrown with what it was about, and what helps.
+ *
+ * @param path - the file concerned
+ * @param hints - by code; an error of another code is thrown as it is
+ */
+export function explained<T>(path: string, hints: Readonly<Record<string, string>>, call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    const codes = Object.keys(hints);
+    if (!isSystemError(error, ...codes)) {
+      throw error;
+    }
+    const { errno: number, syscall, request } = error;
+    const hint = hints[error.code] ?? '';
+    throw systemError(-number, syscall, { path, hint, ...(request !== undefined && { request }) });
+  }
+}
+
 /** What this device, machine or provider cannot do. */
 export function notSupported(operation: string, reason: string): SystemError {
   return systemError(errno.EOPNOTSUPP, operation, { hint: reason });

@@ -265,6 +265,10 @@ export class Interrupts {
   }
 
   #load(index: number): Vector {
+    if (index >= this.#counts.length) {
+      const hint = `no interrupt vector ${index}; the device has ${this.#counts.length}`;
+      throw systemError(errno.ENOENT, 'waitForInterrupt', { hint });
+    }
     let vector = this.#vectors[index];
     if (vector === undefined) {
       const { flags, name } = this.#native.deviceInterrupt(this.#fd, index, 0, 0);

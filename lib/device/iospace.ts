@@ -6,7 +6,7 @@
 import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
 import type { NativeBinding } from '../binding.js';
-import { errno, isSystemError, systemError } from '../errors.js';
+import { errno, explained, isSystemError, systemError } from '../errors.js';
 import { mapShared } from '../mapping.js';
 import { type DeviceInfo, infoFromNative, listDevices } from './info.js';
 import { Interrupts } from './interrupts.js';
@@ -25,7 +25,7 @@ export function openIospace(native: NativeBinding, target: string): Provider {
   const path = devicePath(target);
   const fd = openDevice(path);
   try {
-    return new IospaceProvider(native, fd, infoFromNative(basename(path), native.deviceInfo(fd)));
+    return new IospaceProvider(native, path, fd);
   } catch (error) {
     closeSync(fd);
     throw error;
@@ -74,16 +74,30 @@ class IospaceProvider implements Provider {
   readonly info: DeviceInfo;
   readonly interrupts: Interrupts;
   readonly #native: NativeBinding;
+  readonly #path: string;
 
-  constructor(native: NativeBinding, fd: number, info: DeviceInfo) {
+  constructor(native: NativeBinding, path: string, fd: number) {
+    const hints = { ENOTTY: 'not a device of iospace', EINVAL: 'its module is older than this package' };
     this.#native = native;
+    this.#path = path;
     this.fd = fd;
-    this.info = info;
-    this.interrupts = new Interrupts(native, fd, info.vectors);
+    this.info = infoFromNative(
+      basename(path),
+      explained(path, hints, () => native.deviceInfo(fd)),
+    );
+    this.interrupts = new Interrupts(native, fd, this.info.vectors);
   }
 
   alloc(byteLength: number, memory: MemoryType): ProvidedMemory {
-    const allocation = this.#native.deviceAlloc(this.fd, memoryTypeToNumber(memory), byteLength);
+    const { memoryTypes, dmaMask, limits } = this.info;
+    const hints = {
+      EOPNOTSUPP: `this device has no ${memory} memory, only ${memoryTypes.join(', ') || 'none'}`,
+      EDQUOT: `${byteLength} bytes; max_file_bytes allows ${limits.fileBytes} here, max_total_bytes ${limits.totalBytes} in all`,
+      ENOMEM: `no ${byteLength} bytes in one piece within the device's reach, 0x${dmaMask.toString(16)}`,
+    };
+    const allocation = explained(this.#path, hints, () =>
+      this.#native.deviceAlloc(this.fd, memoryTypeToNumber(memory), byteLength),
+    );
     const free = (): void => this.#free(allocation.handle);
     try {
       return {
@@ -110,7 +124,8 @@ class IospaceProvider implements Provider {
   }
 
   registers(index: number): Registers {
-    const info = this.#native.deviceRegisters(this.fd, index);
+    const hints = { ENOENT: `the device has no registers ${index}` };
+    const info = explained(this.#path, hints, () => this.#native.deviceRegisters(this.fd, index));
     return new Registers(new this.#native.Registers(this.fd, index, info), info);
   }
 

@@ -1,6 +1,6 @@
 import { openSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
-import { abortError, outOfRange, systemError, wrongType } from '../../lib/errors.js';
+import { abortError, explained, outOfRange, systemError, wrongType } from '../../lib/errors.js';
 
 describe('a system error', () => {
   test('is what Node itself would throw', () => {
@@ -14,6 +14,23 @@ describe('a system error', () => {
     expect(own.message).toBe(node?.message);
     expect({ ...own }).toEqual({ ...node });
     expect(own.name).toBe('Error');
+  });
+
+  test('is explained where its code has a hint, and thrown as it is where not', () => {
+    const failed = systemError(122, 'ioctl', { request: 0xd501 });
+    const fail = () => {
+      throw failed;
+    };
+    expect(() => explained('/dev/iospace1', { ENOMEM: 'none left' }, fail)).toThrow(failed);
+    expect(() => explained('/dev/iospace1', { EDQUOT: '1 byte' }, fail)).toThrow(
+      expect.objectContaining({
+        message: "EDQUOT: quota exceeded, ioctl 0xd501 '/dev/iospace1': 1 byte",
+        errno: -122,
+        request: 0xd501,
+        path: '/dev/iospace1',
+      }),
+    );
+    expect(explained('/dev/iospace1', { EDQUOT: '1 byte' }, () => 7)).toBe(7);
   });
 
   test('names the address and the request', () => {
