@@ -8,7 +8,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import type { Duplex } from 'node:stream';
 import { LabError } from './errors.js';
-import { missingTool } from './tools.js';
+import { endsWithUs, missingTool } from './tools.js';
 
 /** The descriptors that QEMU gets from us, in the order of `stdio` below. */
 const fd = { log: 3, control: 4, agent: 5, initrd: 6 } as const;
@@ -79,9 +79,7 @@ export class Qemu {
   #lastCommand = 0;
 
   constructor(options: QemuOptions) {
-    // The kernel kills QEMU when the thread that started it ends, however that happens.
-    const command = ['--pdeathsig', 'KILL', '--', options.program, ...allArguments(options)];
-    this.#process = spawn('setpriv', command, {
+    this.#process = spawn('setpriv', [...endsWithUs, options.program, ...allArguments(options)], {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', options.initrd.fd],
       // A Ctrl-C at the terminal is for the program in the guest.
       detached: true,

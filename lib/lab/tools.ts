@@ -47,7 +47,15 @@ export interface ToolOptions {
   signal?: AbortSignal | undefined;
   /** The code of the error when the tool fails. Default: `ERR_IOSPACE_LAB_BUILD`. */
   failure?: LabErrorCode;
+  /** `true`: it may outlive this process, and needs no `setpriv`, which small systems lack. Default: `false`. */
+  mayOutlive?: boolean;
 }
+
+/**
+ * What `setpriv` is told before a command that the kernel is to kill when the thread that started it ends, however
+ * that happens. The command's own children are not reached.
+ */
+export const endsWithUs = ['--pdeathsig', 'KILL', '--'] as const;
 
 /** The end of a text, long enough for a compiler's complaint. */
 function lastLines(text: string, count = 30): string {
@@ -61,11 +69,12 @@ function lastLines(text: string, count = 30): string {
  * {@link ToolOptions.failure} and the end of its output where it fails
  */
 export function tool(name: string, args: readonly string[], options: ToolOptions = {}): Promise<string> {
-  const { cwd, env, signal, failure = 'ERR_IOSPACE_LAB_BUILD' } = options;
+  const { cwd, env, signal, failure = 'ERR_IOSPACE_LAB_BUILD', mayOutlive = false } = options;
+  const [program, words] = mayOutlive ? [name, args] : ['setpriv', [...endsWithUs, name, ...args]];
   return new Promise((resolve, reject) => {
     execFile(
-      name,
-      args,
+      program,
+      words,
       {
         ...(cwd !== undefined && { cwd }),
         ...(signal !== undefined && { signal }),
@@ -79,6 +88,8 @@ export function tool(name: string, args: readonly string[], options: ToolOptions
         } else if (signal?.aborted) {
           reject(abortError(signal));
         } else if (error.code === 'ENOENT') {
+          reject(missingTool(program, error));
+        } else if (error.code === 127 && stderr.startsWith(`setpriv: failed to execute ${name}: `)) {
           reject(missingTool(name, error));
         } else {
           const shown = lastLines(stderr.trim() === '' ? stdout : stderr);
