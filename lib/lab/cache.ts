@@ -6,13 +6,13 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { access, mkdir, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
-import { missingTool } from './tools.js';
+import { missingTool, throwIfAborted } from './tools.js';
 
 /** The rooms of the cache: one directory and one lock each. That of apt is arranged by apt. */
-export const cacheKinds = ['apt', 'packages', 'kernels', 'modules', 'node', 'images'] as const;
+const cacheKinds = ['apt', 'packages', 'kernels', 'modules', 'node', 'images'] as const;
 export type CacheKind = (typeof cacheKinds)[number];
 
 /** The directory of the cache: `$XDG_CACHE_HOME/iospace`, else `~/.cache/iospace`. */
@@ -36,8 +36,10 @@ export function exists(path: string): Promise<boolean> {
 /**
  * Runs `body` while holding the lock of a room, against other processes and other calls in this one. The lock
  * is `flock`'s, held by a child whose stdin we keep open: however this process ends, the lock is released.
+ *
+ * @param signal - ends the waiting; the call then rejects with an AbortError. What `body` does is its own affair
  */
-export async function withLock<T>(kind: CacheKind, body: () => Promise<T>): Promise<T> {
+export async function withLock<T>(kind: CacheKind, body: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   await mkdir(cacheDirectory(), { recursive: true });
   const holder = spawn('flock', [join(cacheDirectory(), `${kind}.lock`), 'sh', '-c', 'echo; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -47,11 +49,13 @@ export async function withLock<T>(kind: CacheKind, body: () => Promise<T>): Prom
   const ended = once(holder, 'exit');
   try {
     await Promise.race([
-      once(holder.stdout, 'data'),
+      once(holder.stdout, 'data', { signal }),
       ended.then(([code]) => {
         throw new Error(`flock ended with ${code} before it had the lock`);
       }),
     ]).catch((error: NodeJS.ErrnoException) => {
+      holder.kill();
+      throwIfAborted(signal);
       throw error.code === 'ENOENT' ? missingTool('flock', error) : error;
     });
     return await body();
@@ -65,12 +69,19 @@ export async function withLock<T>(kind: CacheKind, body: () => Promise<T>): Prom
 const growing: readonly CacheKind[] = ['images', 'modules'];
 const unusedAfter = 7 * 24 * 3600 * 1000;
 
-/** Removes what has not been used for a week from a room that grows. */
+/** What begins with a dot is not finished. */
+const isUnfinished = (name: string) => name.startsWith('.');
+
+/**
+ * Removes what killed makers left, and from a room that grows what has not been used for a week. Where a child
+ * of a killed maker still writes, something may stay, until the next time.
+ */
 async function prune(kind: CacheKind): Promise<void> {
-  for (const name of growing.includes(kind) ? await readdir(cacheRoom(kind)) : []) {
+  for (const name of await readdir(cacheRoom(kind))) {
     const entry = join(cacheRoom(kind), name);
-    if (Date.now() - (await stat(entry)).mtimeMs > unusedAfter) {
-      await rm(entry, { recursive: true, force: true });
+    const isOld = growing.includes(kind) && Date.now() - (await stat(entry)).mtimeMs > unusedAfter;
+    if (isUnfinished(name) || isOld) {
+      await rm(entry, { recursive: true, force: true }).catch(() => {});
     }
   }
 }
@@ -81,11 +92,13 @@ async function prune(kind: CacheKind): Promise<void> {
  * @param kind - the room
  * @param key - names everything that decides the content; letters that may stand in a file name
  * @param make - fills the directory it is given, which gets its name when all of it is there
+ * @param signal - ends the waiting for another maker
  */
 export async function cached(
   kind: CacheKind,
   key: string,
   make: (directory: string) => Promise<void>,
+  signal?: AbortSignal,
 ): Promise<string> {
   const entry = join(cacheRoom(kind), key);
   if (await exists(entry)) {
@@ -93,24 +106,24 @@ export async function cached(
     await utimes(entry, now, now);
     return entry;
   }
-  return withLock(kind, async () => {
+  const makeEntry = async () => {
     if (await exists(entry)) {
       return entry;
     }
-    // Under the lock there is one maker: a leftover belongs to one that was killed.
-    const unfinished = join(cacheRoom(kind), `.${key}`);
-    await rm(unfinished, { recursive: true, force: true });
-    await mkdir(unfinished, { recursive: true });
+    await mkdir(cacheRoom(kind), { recursive: true });
+    await prune(kind);
+    // Of its own: what a killed maker had started may outlive it, and with it the lock.
+    const unfinished = await mkdtemp(join(cacheRoom(kind), `.${key}-`));
     try {
       await make(unfinished);
-      await prune(kind);
       await rename(unfinished, entry);
     } catch (error) {
       await rm(unfinished, { recursive: true, force: true });
       throw error;
     }
     return entry;
-  });
+  };
+  return withLock(kind, makeEntry, signal);
 }
 
 /** An entry of the cache. */
@@ -141,8 +154,7 @@ export async function listCache(): Promise<CacheEntry[]> {
     if (!(await exists(room))) {
       continue;
     }
-    // What begins with a dot is not finished.
-    const finished = (await readdir(room)).filter((name) => !name.startsWith('.')).sort();
+    const finished = (await readdir(room)).filter((name) => !isUnfinished(name)).sort();
     for (const name of kind === 'apt' ? [''] : finished) {
       const path = join(room, name);
       entries.push({ kind, name, path, byteLength: await occupied(path) });
@@ -151,7 +163,10 @@ export async function listCache(): Promise<CacheEntry[]> {
   return entries;
 }
 
-/** Removes everything from the cache. Machines that run have read what they need. */
+/**
+ * Removes everything from the cache. A boot in progress may fail for it, and machines that run and mount their
+ * kernel's modules load no more of them.
+ */
 export async function cleanCache(): Promise<void> {
   for (const kind of cacheKinds) {
     if (await exists(cacheRoom(kind))) {

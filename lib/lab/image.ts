@@ -106,7 +106,7 @@ export async function baseImage(
   const agentSource = join(guestSources, 'agent.c');
   const init = join(guestSources, 'init');
   const key = await contentKey([agentSource, init, busybox, ...libraries], [node, ...kernelModules]);
-  const entry = await cached('images', `${release}-node${nodeMajor}-${key}`, async (directory) => {
+  const build = async (directory: string) => {
     options.onProgress?.(`building the guest image: ${release}, Node ${nodeMajor}`);
     const agent = join(directory, 'agent');
     await tool(`${toolPrefix(arch)}gcc`, ['-static', '-O2', '-s', '-Wall', '-o', agent, agentSource]);
@@ -134,7 +134,8 @@ export async function baseImage(
         './dev/console type=char uid=0 gid=0 mode=0600 device=native,5,1',
       ],
     );
-  });
+  };
+  const entry = await cached('images', `${release}-node${nodeMajor}-${key}`, build, options.signal);
   return join(entry, 'base.cpio');
 }
 
@@ -185,8 +186,9 @@ function parents(path: string): string[] {
 }
 
 /**
- * The whole initial file system of one boot, as an open file that has no name any more: whatever happens,
- * nothing stays behind. The caller closes it.
+ * The whole initial file system of one boot, as an open file that has no name any more: however the machine ends,
+ * nothing stays behind. The caller closes it. (Killed while it is made, it stays in the system's directory for
+ * temporary files.)
  */
 export async function bootImage(base: string, { setup, module, copies }: BootFiles): Promise<FileHandle> {
   const directory = await mkdtemp(join(tmpdir(), 'iospace-lab-'));

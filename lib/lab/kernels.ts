@@ -143,9 +143,8 @@ async function kernelAt(directory: string, name: KernelName, arch: Arch): Promis
  * @throws LabError with code `ERR_IOSPACE_LAB_MISSING` where it is not to be had
  */
 export async function fetchKernel(name: KernelName, arch: Arch, options: FetchOptions = {}): Promise<Kernel> {
-  const directory = await cached('kernels', `${name}-${arch}`, (path) =>
-    makeKernel(path, name, arch, options),
-  );
+  const make = (directory: string) => makeKernel(directory, name, arch, options);
+  const directory = await cached('kernels', `${name}-${arch}`, make, options.signal);
   return kernelAt(directory, name, arch);
 }
 

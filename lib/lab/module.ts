@@ -30,7 +30,7 @@ export async function buildModule(
   { signal, onProgress }: FetchOptions = {},
 ): Promise<string> {
   const key = `${kernel.release}-${await directoryKey(sources)}`;
-  const entry = await cached('modules', key, async (directory) => {
+  const build = async (directory: string) => {
     onProgress?.(`building iospace.ko for ${kernel.release}`);
     const copy = join(directory, 'build');
     for (const file of await sourceFiles(sources)) {
@@ -40,8 +40,11 @@ export async function buildModule(
     const prefix = toolPrefix(kernel.arch);
     // Debian's headers name the compiler of the kernel's release; any that is near will do.
     const compiler = [`ARCH=${kbuildArch[kernel.arch]}`, `CROSS_COMPILE=${prefix}`, `CC=${prefix}gcc`];
-    await tool('make', ['-s', '-j2', '-C', kernel.headers, `M=${copy}`, ...compiler, 'modules'], { signal });
+    // Type information for BPF would need the kernel's vmlinux, and pahole.
+    const where = ['-C', kernel.headers, `M=${copy}`, 'CONFIG_DEBUG_INFO_BTF_MODULES='];
+    await tool('make', ['-s', '-j2', ...where, ...compiler, 'modules'], { signal });
     await rename(join(copy, 'iospace.ko'), join(directory, 'iospace.ko'));
-  });
+  };
+  const entry = await cached('modules', key, build, signal);
   return join(entry, 'iospace.ko');
 }

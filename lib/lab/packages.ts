@@ -119,7 +119,7 @@ async function update(env: { APT_CONFIG: string }, { signal, onProgress }: Fetch
  * Asks the mirror only if nothing matches in the lists that are already here.
  */
 export function findPackages(pattern: string, options: FetchOptions = {}): Promise<string[]> {
-  return withLock('apt', async () => {
+  const find = async () => {
     const env = await aptEnvironment();
     const search = async () => {
       const found = await tool('apt-cache', ['search', '--names-only', pattern], {
@@ -134,7 +134,8 @@ export function findPackages(pattern: string, options: FetchOptions = {}): Promi
     }
     await update(env, options);
     return search();
-  });
+  };
+  return withLock('apt', find, options.signal);
 }
 
 /** Whether a download failed because the mirror lists what it does not hold, or not any more. */
@@ -153,7 +154,7 @@ export async function unpackPackages(
   options: FetchOptions = {},
 ): Promise<void> {
   options.onProgress?.(`fetching ${names.join(', ')}`);
-  await withLock('apt', async () => {
+  const unpack = async () => {
     const env = await aptEnvironment();
     const downloads = await mkdtemp(join(cacheRoom('apt'), 'download-'));
     const how: ToolOptions = { cwd: downloads, env, signal: options.signal, failure: aptFailure };
@@ -174,10 +175,11 @@ export async function unpackPackages(
     } finally {
       await rm(downloads, { recursive: true, force: true });
     }
-  });
+  };
+  await withLock('apt', unpack, options.signal);
 }
 
 /** The directory of one unpacked package, fetched once. */
 export function unpackedPackage(name: string, options: FetchOptions = {}): Promise<string> {
-  return cached('packages', name, (directory) => unpackPackages([name], directory, options));
+  return cached('packages', name, (path) => unpackPackages([name], path, options), options.signal);
 }

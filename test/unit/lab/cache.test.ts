@@ -46,10 +46,22 @@ test('an entry that could not be made is not there', async () => {
 });
 
 test('what a killed maker left is no part of the next one', async () => {
-  const leftover = join(home, 'iospace/images/.key');
-  await mkdir(leftover, { recursive: true });
-  await writeFile(join(leftover, 'half'), '');
+  const room = join(home, 'iospace/images');
+  await mkdir(join(room, '.key-abcdef'), { recursive: true });
+  await writeFile(join(room, '.key-abcdef/half'), '');
   expect(await readdir(await cached('images', 'key', maker('whole')))).toEqual(['file']);
+  expect(await readdir(room)).toEqual(['key']);
+});
+
+test('makers have a directory each: what one started may outlive it', async () => {
+  const given: string[] = [];
+  const failing = async (directory: string) => {
+    given.push(directory);
+    throw new Error('no more');
+  };
+  await expect(cached('images', 'key', failing)).rejects.toThrow('no more');
+  await expect(cached('images', 'key', failing)).rejects.toThrow('no more');
+  expect(given[0]).not.toBe(given[1]);
 });
 
 test('what grows with every change is forgotten after a week without use', async () => {
@@ -73,6 +85,23 @@ test('a lock is held by one at a time', async () => {
     holders--;
   };
   await Promise.all([withLock('apt', body), withLock('apt', body), withLock('apt', body)]);
+});
+
+test('who waits for a lock may give up; who holds it keeps it to the end', async () => {
+  const abort = new AbortController();
+  let end: (() => void) | undefined;
+  const body = vi.fn(() => new Promise<void>((resolve) => (end = resolve)));
+  const holding = withLock('apt', body, abort.signal);
+  await vi.waitFor(() => expect(body).toHaveBeenCalled());
+  const second = expect(cached('apt', 'key', maker(''), abort.signal)).rejects;
+  abort.abort('enough');
+  await second.toMatchObject({ code: 'ABORT_ERR', cause: 'enough' });
+  const third = vi.fn(async () => {});
+  const waiting = withLock('apt', third);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect(third).not.toHaveBeenCalled();
+  end?.();
+  await Promise.all([holding, waiting]);
 });
 
 test('a lock is released when its holder fails', async () => {
