@@ -112,8 +112,8 @@ async function prepare(options: BootOptions): Promise<Parts> {
   const kernelName = oneOf('kernel', options.kernel ?? '6.1', kernelNames);
   const node = oneOf('node', options.node ?? defaultNodeMajor(), nodeMajors);
   const fetch: FetchOptions = { signal: options.signal, onProgress: options.onProgress };
-  // First of all, whether it can work at all.
-  await tool(qemu, ['--version']);
+  // First of all, whether it can work at all: QEMU is what is most likely to be missing.
+  await tool(qemu, ['--version'], { mayOutlive: true });
   const kernel = await fetchKernel(kernelName, arch, fetch);
   const image = await baseImage(kernel, node, fetch);
   let module: string | undefined;
@@ -383,7 +383,11 @@ export class Machine {
       this.#fail(abortError(signal as AbortSignal));
       this.#qemu.kill();
     };
-    signal?.addEventListener('abort', abort, { once: true });
+    if (signal?.aborted) {
+      abort();
+    } else {
+      signal?.addEventListener('abort', abort, { once: true });
+    }
     this.#qemu.ended.then(() => signal?.removeEventListener('abort', abort));
     try {
       await this.#ready.promise;

@@ -148,8 +148,15 @@ describe('a machine', () => {
   });
 
   test('commands run at the same time', async () => {
-    const results = await Promise.all([1, 2, 3, 4].map((n) => shell(`sleep 0.$n; echo ${n}; exit ${n}`)));
-    expect(results.map(({ code, stdout }) => [code, stdout])).toEqual([1, 2, 3, 4].map((n) => [n, `${n}\n`]));
+    await shell('mkfifo /tmp/there /tmp/back');
+    const results = await Promise.all([
+      shell('echo one > /tmp/there; cat /tmp/back; exit 1', { timeout: 60 }),
+      shell('cat /tmp/there; echo two > /tmp/back; exit 2', { timeout: 60 }),
+    ]);
+    expect(results.map(({ code, stdout }) => [code, stdout])).toEqual([
+      [1, 'two\n'],
+      [2, 'one\n'],
+    ]);
   });
 
   test('what a command leaves in the background does not hold it', async () => {
@@ -157,25 +164,23 @@ describe('a machine', () => {
   });
 
   test('SIGINT reaches a command and its children', async () => {
-    const running = machine.run(
-      [
-        'node',
-        '-e',
-        'process.on("SIGINT", () => process.exit(7)); setInterval(() => {}, 1000); console.log("up")',
-      ],
-      {
-        onStdout: () => machine.kill('SIGINT'),
+    const child = `sh -c 'trap "exit 3" INT; echo up; while :; do sleep 0.1; done'`;
+    let stdout = '';
+    const running = shell(`trap : INT; ${child}; exit $((4 + $?))`, {
+      onStdout: (bytes: Buffer) => {
+        stdout += bytes;
+        machine.kill('SIGINT');
       },
-    );
+      timeout: 60,
+    });
     expect(await running).toMatchObject({ code: 7 });
+    expect(stdout).toBe('up\n');
   });
 
   test('a command that takes too long is killed; the machine goes on', async () => {
-    const begin = performance.now();
     await expect(shell('sleep 602', { timeout: 0.5 })).rejects.toMatchObject({
       code: 'ERR_IOSPACE_LAB_TIMEOUT',
     });
-    expect(performance.now() - begin).toBeLessThan(5000);
     expect((await shell('ps')).stdout).not.toContain('sleep 602');
   });
 
@@ -298,6 +303,14 @@ describe('nothing stays behind', () => {
     abort.abort();
     await running;
     await untilGone(machine.pid);
+  });
+
+  test('when the signal aborts before QEMU has started', async () => {
+    const abort = new AbortController();
+    const onProgress = (message: string) => message.startsWith('booting') && abort.abort();
+    await expect(Machine.boot({ ...bare, signal: abort.signal, onProgress })).rejects.toMatchObject({
+      code: 'ABORT_ERR',
+    });
   });
 
   test('when the process that booted it is killed', async () => {
