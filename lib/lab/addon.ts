@@ -11,19 +11,18 @@ import { withLock } from './cache.js';
 import type { Arch } from './kernels.js';
 import type { FetchOptions } from './packages.js';
 import { contentKey, directoryKey, packageRoot } from './sources.js';
-import { toolPrefix } from './toolchain.js';
+import { nodeArch } from './toolchain.js';
 import { tool } from './tools.js';
 
 const require = createRequire(import.meta.url);
 
-/** Where the loader looks for the addon of an architecture. */
-function addonPath(arch: Arch): string {
-  const place =
-    toolPrefix(arch) === '' ? 'build/Release' : `prebuilds/linux-${arch === 'amd64' ? 'x64' : arch}`;
+/** Where the loader looks for the addon of an architecture, by Node's name. */
+function addonPath(arch: string): string {
+  const place = arch === process.arch ? 'build/Release' : `prebuilds/linux-${arch}`;
   return join(packageRoot, place, 'iospace.node');
 }
 
-async function sourcesKey(arch: Arch): Promise<string> {
+async function sourcesKey(arch: string): Promise<string> {
   const uapi = await directoryKey(join(packageRoot, 'kernel-module/uapi'));
   const native = await directoryKey(join(packageRoot, 'native'));
   return contentKey([join(packageRoot, 'binding.gyp')], [arch, uapi, native]);
@@ -41,6 +40,7 @@ async function buildNative(signal: AbortSignal | undefined): Promise<void> {
   await tool(process.execPath, [nodeGyp, 'configure', 'build', ...nodeHeaders()], {
     cwd: packageRoot,
     signal,
+    mayOutlive: true,
   });
 }
 
@@ -53,30 +53,37 @@ async function buildCross(arch: Arch, signal: AbortSignal | undefined): Promise<
   await tool('cmake', ['--version'], { signal });
   const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
   await tool(process.execPath, [cmakeJs, 'rebuild', ...places, ...target], { cwd: packageRoot, signal });
-  await mkdir(dirname(addonPath(arch)), { recursive: true });
-  await copyFile(join(out, 'iospace.node'), addonPath(arch));
+  const addon = addonPath(nodeArch[arch]);
+  await mkdir(dirname(addon), { recursive: true });
+  await copyFile(join(out, 'iospace.node'), addon);
 }
 
 /**
  * Makes sure that the addon for an architecture is there and belongs to these sources; builds it where not.
  *
+ * @param arch - that of a machine of the lab, or undefined for the one that runs this, whichever it is
  * @returns the path of `iospace.node`
  * @throws LabError with code `ERR_IOSPACE_LAB_BUILD` and the compiler's messages
  */
-export async function buildAddon(arch: Arch, { signal, onProgress }: FetchOptions = {}): Promise<string> {
-  const addon = addonPath(arch);
+export async function buildAddon(
+  arch: Arch | undefined,
+  { signal, onProgress }: FetchOptions = {},
+): Promise<string> {
+  const target = arch === undefined ? process.arch : nodeArch[arch];
+  const addon = addonPath(target);
   const mark = join(dirname(addon), 'iospace.sources');
-  const key = await sourcesKey(arch);
+  const key = await sourcesKey(target);
   const isBuilt = async () => existsSync(addon) && (await readFile(mark, 'utf8').catch(() => '')) === key;
   if (await isBuilt()) {
     return addon;
   }
-  return withLock('modules', async () => {
+  const build = async () => {
     if (!(await isBuilt())) {
-      onProgress?.(`building the addon for ${arch}`);
-      await (toolPrefix(arch) === '' ? buildNative(signal) : buildCross(arch, signal));
+      onProgress?.(`building the addon for ${target}`);
+      await (arch === undefined || target === process.arch ? buildNative(signal) : buildCross(arch, signal));
       await writeFile(mark, key);
     }
     return addon;
-  });
+  };
+  return withLock('modules', build, signal);
 }

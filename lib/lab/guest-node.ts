@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { cached } from './cache.js';
 import type { Arch } from './kernels.js';
 import type { FetchOptions } from './packages.js';
-import { toolPrefix } from './toolchain.js';
+import { nodeArch, toolPrefix } from './toolchain.js';
 import { tool } from './tools.js';
 
 /** The last version of each major that npm has for both architectures' packages. */
@@ -30,8 +30,6 @@ export function defaultNodeMajor(): NodeMajor {
   return nodeMajors.find((major) => major === own) ?? (nodeMajors.at(-1) as NodeMajor);
 }
 
-const npmArch = { amd64: 'x64', arm64: 'arm64' } as const;
-
 /**
  * The `node` program of that major, without debugging symbols, fetched where it is not in the cache yet.
  *
@@ -43,8 +41,8 @@ export async function fetchNode(
   { signal, onProgress }: FetchOptions = {},
 ): Promise<string> {
   const version = versions[major][arch];
-  const entry = await cached('node', `${version}-${arch}`, async (directory) => {
-    const name = `node-linux-${npmArch[arch]}@${version}`;
+  const fetch = async (directory: string) => {
+    const name = `node-linux-${nodeArch[arch]}@${version}`;
     onProgress?.(`fetching ${name}`);
     const npm = ['pack', name, '--silent', '--pack-destination', directory];
     await tool('npm', npm, { signal, failure: 'ERR_IOSPACE_LAB_MISSING' });
@@ -53,6 +51,7 @@ export async function fetchNode(
     await tool('bsdtar', ['-xf', archive, '--strip-components', '2', program], { cwd: directory, signal });
     await rm(join(directory, archive));
     await tool(`${toolPrefix(arch)}strip`, ['node'], { cwd: directory, signal });
-  });
+  };
+  const entry = await cached('node', `${version}-${arch}`, fetch, signal);
   return join(entry, 'node');
 }

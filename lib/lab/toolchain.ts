@@ -8,10 +8,12 @@ import { LabError } from './errors.js';
 import type { Arch } from './kernels.js';
 import { tool } from './tools.js';
 
+/** Node's names of the architectures. */
+export const nodeArch = { amd64: 'x64', arm64: 'arm64' } as const;
+
 /** What stands before the name of a tool that works for that architecture. */
 export function toolPrefix(arch: Arch): string {
-  const native: Arch = process.arch === 'arm64' ? 'arm64' : 'amd64';
-  if (arch === native) {
+  if (nodeArch[arch] === process.arch) {
     return '';
   }
   return arch === 'arm64' ? 'aarch64-linux-gnu-' : 'x86_64-linux-gnu-';
