@@ -220,7 +220,7 @@ export function addLabCommands(program: Command): void {
     .action((names: string[], flags: { arch: string[] }) => report(1, () => fetch(names, flags)));
   lab
     .command('clean')
-    .description('remove everything that was fetched and built')
+    .description('remove everything that was fetched and built, while no machine needs it')
     .action(() =>
       report(1, async () => {
         await cleanCache();

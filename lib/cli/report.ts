@@ -10,7 +10,7 @@ export function progress(message: string): void {
 }
 
 /** An error in words; the stack only where it is a mistake of this program. */
-export function explain(error: unknown): string {
+function explain(error: unknown): string {
   if (!(error instanceof Error)) {
     return String(error);
   }

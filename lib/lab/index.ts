@@ -7,7 +7,6 @@ export { buildAddon } from './addon.js';
 export { type CacheEntry, cacheDirectory, cleanCache, listCache } from './cache.js';
 export { LabError, type LabErrorCode } from './errors.js';
 export { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
-export { isFault } from './kernel-log.js';
 export {
   type Arch,
   fetchedKernels,
