@@ -192,8 +192,8 @@ export class DmaDevice {
   /**
    * Ends all waits, registers and buffers, and closes the device. A second call does nothing.
    *
-   * Memory that was not freed before is given to nobody while another process has the device open, unless an IOMMU keeps
-   * the device away from it: nobody said that the hardware no longer uses it.
+   * Memory that was not freed before is given to nobody while another process has the device open: nobody said that the
+   * hardware no longer uses it.
    *
    * @throws ENOMEM if the process has no room to unmap a buffer (`vm.max_map_count`). The device is closed all the same;
    *   the buffers that are left are ended by their own `free()`.
