@@ -28,12 +28,12 @@ static void iospace_intx_unmask(struct iospace_vector *vector)
 }
 
 static const struct iospace_vector_ops iospace_intx_ops = {
-	.request_flags	= IRQF_SHARED,
-	.level		= true,
-	.born_masked	= true,
-	.claim		= iospace_intx_claim,
-	.mask		= iospace_intx_mask,
-	.unmask		= iospace_intx_unmask,
+	.request_flags = IRQF_SHARED,
+	.level = true,
+	.born_masked = true,
+	.claim = iospace_intx_claim,
+	.mask = iospace_intx_mask,
+	.unmask = iospace_intx_unmask,
 };
 
 static int iospace_pci_start(struct iospace_device *idev)
@@ -76,10 +76,10 @@ static void iospace_pci_disable(struct iospace_device *idev)
 }
 
 static const struct iospace_bus_ops iospace_pci_ops = {
-	.bus		= IOSPACE_BUS_PCI,
-	.start		= iospace_pci_start,
-	.quiesce	= iospace_pci_quiesce,
-	.disable	= iospace_pci_disable,
+	.bus = IOSPACE_BUS_PCI,
+	.start = iospace_pci_start,
+	.quiesce = iospace_pci_quiesce,
+	.disable = iospace_pci_disable,
 };
 
 static int iospace_pci_add_windows(struct iospace_device *idev)
@@ -107,7 +107,8 @@ static void iospace_pci_add_vectors(struct iospace_device *idev)
 	int count, i;
 
 	count = pci_alloc_irq_vectors(pdev, 1, IOSPACE_MAX_VECTORS,
-				      PCI_IRQ_MSIX | PCI_IRQ_MSI | PCI_IRQ_INTX);
+				      PCI_IRQ_MSIX | PCI_IRQ_MSI |
+					      PCI_IRQ_INTX);
 	if (count <= 0)
 		return;
 
@@ -168,9 +169,9 @@ static void iospace_pci_remove(struct pci_dev *pdev)
 }
 
 static struct pci_driver iospace_pci_driver = {
-	.name		= "iospace",
-	.probe		= iospace_pci_probe,
-	.remove		= iospace_pci_remove,
+	.name = "iospace",
+	.probe = iospace_pci_probe,
+	.remove = iospace_pci_remove,
 };
 
 int iospace_bind_pci_init(void)

@@ -37,7 +37,8 @@ static int iospace_platform_start(struct iospace_device *idev)
 	return reset_control_deassert(supply->resets);
 }
 
-static bool iospace_platform_quiesce(struct iospace_device *idev, bool unbinding)
+static bool iospace_platform_quiesce(struct iospace_device *idev,
+				     bool unbinding)
 {
 	struct iospace_supply *supply = idev->bus_data;
 
@@ -67,7 +68,8 @@ static struct iospace_supply *iospace_supply_get(struct device *dev)
 		goto put_clocks;
 
 	/* Deasserted when the device is opened, asserted at its last close. */
-	supply->resets = of_reset_control_array_get_optional_exclusive(dev->of_node);
+	supply->resets =
+		of_reset_control_array_get_optional_exclusive(dev->of_node);
 	if (IS_ERR(supply->resets)) {
 		ret = PTR_ERR(supply->resets);
 		goto disable_clocks;
@@ -86,7 +88,8 @@ disable_runtime:
 	return ERR_PTR(ret);
 }
 
-static void iospace_supply_put(struct device *dev, struct iospace_supply *supply)
+static void iospace_supply_put(struct device *dev,
+			       struct iospace_supply *supply)
 {
 	reset_control_put(supply->resets);
 	clk_bulk_disable_unprepare(supply->clock_count, supply->clocks);
@@ -102,17 +105,17 @@ static void iospace_platform_disable(struct iospace_device *idev)
 }
 
 static const struct iospace_bus_ops iospace_platform_ops = {
-	.bus		= IOSPACE_BUS_PLATFORM,
-	.start		= iospace_platform_start,
-	.quiesce	= iospace_platform_quiesce,
-	.disable	= iospace_platform_disable,
+	.bus = IOSPACE_BUS_PLATFORM,
+	.start = iospace_platform_start,
+	.quiesce = iospace_platform_quiesce,
+	.disable = iospace_platform_disable,
 };
 
 static const struct iospace_bus_ops iospace_own_ops = {
-	.bus		= IOSPACE_BUS_NONE,
-	.start		= iospace_platform_start,
-	.quiesce	= iospace_platform_quiesce,
-	.disable	= iospace_platform_disable,
+	.bus = IOSPACE_BUS_NONE,
+	.start = iospace_platform_start,
+	.quiesce = iospace_platform_quiesce,
+	.disable = iospace_platform_disable,
 };
 
 /* The name of entry @index in the list of names @property, or NULL. */
@@ -136,9 +139,9 @@ static int iospace_platform_add_windows(struct iospace_device *idev,
 		res = platform_get_resource(pdev, IORESOURCE_MEM, i);
 		if (!res)
 			break;
-		ret = iospace_window_claim(idev, i, res,
-					   iospace_platform_name(&pdev->dev,
-								 "reg-names", i));
+		ret = iospace_window_claim(
+			idev, i, res,
+			iospace_platform_name(&pdev->dev, "reg-names", i));
 		if (ret)
 			return ret;
 	}
@@ -189,9 +192,9 @@ static int iospace_platform_probe(struct platform_device *pdev)
 	if (IS_ERR(supply))
 		return PTR_ERR(supply);
 
-	idev = iospace_device_create(&pdev->dev,
-				     own ? &iospace_own_ops :
-				     &iospace_platform_ops, supply, !own);
+	idev = iospace_device_create(
+		&pdev->dev, own ? &iospace_own_ops : &iospace_platform_ops,
+		supply, !own);
 	if (IS_ERR(idev)) {
 		ret = PTR_ERR(idev);
 		goto put_supply;
@@ -225,7 +228,7 @@ iospace_platform_remove(struct platform_device *pdev)
 
 static const struct of_device_id iospace_of_ids[] = {
 	{ .compatible = "iospace,device" },
-	{ }
+	{},
 };
 MODULE_DEVICE_TABLE(of, iospace_of_ids);
 

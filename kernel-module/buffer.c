@@ -23,13 +23,17 @@
 #define CONFIG_IOSPACE_MAX_TOTAL_MIB 1024
 #endif
 
-unsigned long iospace_max_file_bytes = CONFIG_IOSPACE_MAX_FILE_MIB * (ulong)SZ_1M;
+unsigned long iospace_max_file_bytes =
+	CONFIG_IOSPACE_MAX_FILE_MIB * (ulong)SZ_1M;
 module_param_named(max_file_bytes, iospace_max_file_bytes, ulong, 0644);
-MODULE_PARM_DESC(max_file_bytes, "Bytes of buffers that one open file may have");
+MODULE_PARM_DESC(max_file_bytes,
+		 "Bytes of buffers that one open file may have");
 
-unsigned long iospace_max_total_bytes = CONFIG_IOSPACE_MAX_TOTAL_MIB * (ulong)SZ_1M;
+unsigned long iospace_max_total_bytes =
+	CONFIG_IOSPACE_MAX_TOTAL_MIB * (ulong)SZ_1M;
 module_param_named(max_total_bytes, iospace_max_total_bytes, ulong, 0644);
-MODULE_PARM_DESC(max_total_bytes, "Bytes of buffers that all open files may have");
+MODULE_PARM_DESC(max_total_bytes,
+		 "Bytes of buffers that all open files may have");
 
 /* Guards all byte counts: of files, of devices, and the total. */
 static DEFINE_SPINLOCK(iospace_charge_lock);
@@ -168,10 +172,10 @@ int iospace_buffer_alloc(struct iospace_file *file, void *args)
 	buffer->size = size;
 
 	/* The allocator zeroes. Failing is an answer, not worth a warning. */
-	buffer->cpu_addr = dma_alloc_attrs(idev->dev, size, &buffer->dma_addr,
-					   GFP_KERNEL_ACCOUNT |
-					   __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
-					   DMA_ATTR_NO_WARN);
+	buffer->cpu_addr = dma_alloc_attrs(
+		idev->dev, size, &buffer->dma_addr,
+		GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
+		DMA_ATTR_NO_WARN);
 	if (!buffer->cpu_addr) {
 		ret = -ENOMEM;
 		goto free_buffer;

@@ -51,7 +51,7 @@ static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
 #define IOSPACE_PLATFORM_REMOVED
 #else
 #define IOSPACE_PLATFORM_REMOVE_TYPE int
-#define IOSPACE_PLATFORM_REMOVED 0
+#define IOSPACE_PLATFORM_REMOVED     0
 #endif
 
 #ifndef PCI_IRQ_INTX

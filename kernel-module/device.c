@@ -26,8 +26,7 @@ bool iospace_device_is_dead(struct iospace_device *idev)
  * A device that is not dead in between can be used until exit: remove waits. So
  * nothing in between may wait for user space.
  */
-int iospace_device_enter(struct iospace_device *idev)
-	__acquires(&idev->srcu)
+int iospace_device_enter(struct iospace_device *idev) __acquires(&idev->srcu)
 {
 	return srcu_read_lock(&idev->srcu);
 }
@@ -88,7 +87,7 @@ int iospace_device_info(struct iospace_file *file, void *args)
 	if (info->flags)
 		return -EINVAL;
 
-	*info = (struct iospace_info) {
+	*info = (struct iospace_info){
 		.size = info->size,
 		.out_version = IOSPACE_VERSION,
 		.out_bus = idev->ops->bus,
@@ -200,7 +199,7 @@ int iospace_device_publish(struct iospace_device *idev)
 	if (ret)
 		return ret;
 
-	idev->misc = (struct miscdevice) {
+	idev->misc = (struct miscdevice){
 		.minor = MISC_DYNAMIC_MINOR,
 		.name = idev->name,
 		.fops = &iospace_file_operations,

@@ -265,8 +265,7 @@ void iospace_device_remove(struct iospace_device *idev);
 int iospace_device_start(struct iospace_device *idev);
 void iospace_device_stop(struct iospace_device *idev, bool unbinding);
 void iospace_device_put(struct iospace_device *idev);
-int iospace_device_enter(struct iospace_device *idev)
-	__acquires(&idev->srcu);
+int iospace_device_enter(struct iospace_device *idev) __acquires(&idev->srcu);
 void iospace_device_exit(struct iospace_device *idev, int index)
 	__releases(&idev->srcu);
 bool iospace_device_is_dead(struct iospace_device *idev);
@@ -315,8 +314,8 @@ void iospace_mmap_revoke(struct iospace_file *file);
 extern const struct iospace_vector_ops iospace_edge_ops;
 extern const struct iospace_vector_ops iospace_line_ops;
 void iospace_vector_add(struct iospace_device *idev,
-			const struct iospace_vector_ops *ops,
-			unsigned int irq, const char *name);
+			const struct iospace_vector_ops *ops, unsigned int irq,
+			const char *name);
 int iospace_irq_request(struct iospace_device *idev);
 void iospace_irq_free(struct iospace_device *idev);
 void iospace_irq_subscribe(struct iospace_file *file);
@@ -338,8 +337,11 @@ extern const struct file_operations iospace_file_operations;
 int iospace_bind_pci_init(void);
 void iospace_bind_pci_exit(void);
 #else
-static inline int iospace_bind_pci_init(void) { return 0; }
-static inline void iospace_bind_pci_exit(void) { }
+static inline int iospace_bind_pci_init(void)
+{
+	return 0;
+}
+static inline void iospace_bind_pci_exit(void) {}
 #endif
 int iospace_bind_platform_init(void);
 void iospace_bind_platform_exit(void);

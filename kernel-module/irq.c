@@ -17,7 +17,7 @@
 #include "iospace.h"
 
 /* Edges and messages: nothing to mask, a device sends each one once. */
-const struct iospace_vector_ops iospace_edge_ops = { };
+const struct iospace_vector_ops iospace_edge_ops = {};
 
 static void iospace_line_mask(struct iospace_vector *vector)
 {
@@ -37,10 +37,10 @@ static bool iospace_line_claim(struct iospace_vector *vector)
 
 /* A level-triggered line that is this device's alone. */
 const struct iospace_vector_ops iospace_line_ops = {
-	.level		= true,
-	.claim		= iospace_line_claim,
-	.mask		= iospace_line_mask,
-	.unmask		= iospace_line_unmask,
+	.level = true,
+	.claim = iospace_line_claim,
+	.mask = iospace_line_mask,
+	.unmask = iospace_line_unmask,
 };
 
 /**
@@ -51,8 +51,8 @@ const struct iospace_vector_ops iospace_line_ops = {
  * @name: As in struct iospace_interrupt; lives as long as the device is bound
  */
 void iospace_vector_add(struct iospace_device *idev,
-			const struct iospace_vector_ops *ops,
-			unsigned int irq, const char *name)
+			const struct iospace_vector_ops *ops, unsigned int irq,
+			const char *name)
 {
 	struct iospace_vector *vector = &idev->vectors[idev->vector_count++];
 	struct iospace_vector *line = idev->vectors;
@@ -171,7 +171,8 @@ int iospace_irq_request(struct iospace_device *idev)
 		vector->fired = false;
 		vector->masked = vector->ops->born_masked;
 		ret = request_irq(vector->irq, iospace_irq_handle,
-				  vector->ops->request_flags, idev->name, vector);
+				  vector->ops->request_flags, idev->name,
+				  vector);
 		if (ret) {
 			iospace_irq_free_first(idev, i);
 			return ret;
@@ -261,8 +262,8 @@ int iospace_irq_control(struct iospace_file *file, void *args)
 	ret = iospace_irq_check(file, interrupt);
 	if (ret)
 		return ret;
-	interrupt->vector = array_index_nospec(interrupt->vector,
-					       idev->vector_count);
+	interrupt->vector =
+		array_index_nospec(interrupt->vector, idev->vector_count);
 	vector = &idev->vectors[interrupt->vector];
 	subscription = &file->subscriptions[interrupt->vector];
 
@@ -344,9 +345,9 @@ ssize_t iospace_irq_read(struct file *filp, char __user *to, size_t length,
 	if (filp->f_flags & O_NONBLOCK)
 		ret = iospace_irq_pending(file) ? 0 : -EAGAIN;
 	else
-		ret = wait_event_interruptible(idev->irq_wait,
-					       iospace_device_is_dead(idev) ||
-					       iospace_irq_pending(file));
+		ret = wait_event_interruptible(
+			idev->irq_wait, iospace_device_is_dead(idev) ||
+						iospace_irq_pending(file));
 	if (iospace_device_is_dead(idev))
 		return -ENODEV;
 	if (ret)

@@ -26,8 +26,8 @@ static_assert(sizeof(struct iospace_status) == 8);
 
 static int iospace_open(struct inode *inode, struct file *filp)
 {
-	struct iospace_device *idev = container_of(filp->private_data,
-						   struct iospace_device, misc);
+	struct iospace_device *idev =
+		container_of(filp->private_data, struct iospace_device, misc);
 	struct iospace_file *file;
 	int ret;
 
@@ -196,14 +196,14 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 }
 
 const struct file_operations iospace_file_operations = {
-	.owner		= THIS_MODULE,
-	.open		= iospace_open,
-	.release	= iospace_release,
-	.read		= iospace_irq_read,
-	.poll		= iospace_irq_poll,
-	.unlocked_ioctl	= iospace_unlocked_ioctl,
-	.compat_ioctl	= compat_ptr_ioctl,
-	.mmap		= iospace_mmap,
+	.owner = THIS_MODULE,
+	.open = iospace_open,
+	.release = iospace_release,
+	.read = iospace_irq_read,
+	.poll = iospace_irq_poll,
+	.unlocked_ioctl = iospace_unlocked_ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
+	.mmap = iospace_mmap,
 };
 
 static int __init iospace_init(void)
@@ -227,6 +227,7 @@ static void __exit iospace_exit(void)
 }
 module_exit(iospace_exit);
 
-MODULE_DESCRIPTION("DMA memory, registers and interrupts of devices for programs");
+MODULE_DESCRIPTION(
+	"DMA memory, registers and interrupts of devices for programs");
 MODULE_VERSION("0.1.0");
 MODULE_LICENSE("Dual MIT/GPL");

@@ -25,11 +25,11 @@
  * start of another. A handle is class and slot; slot 0 of class 0 is the
  * status page.
  */
-#define IOSPACE_PGOFF_BITS	(44 - PAGE_SHIFT)
-#define IOSPACE_PGOFF_WINDOWS	(1UL << (IOSPACE_PGOFF_BITS - 1))
-#define IOSPACE_WINDOW_SHIFT	(IOSPACE_PGOFF_BITS - 5)
-#define IOSPACE_CLASS_SHIFT	(IOSPACE_PGOFF_BITS - 6)
-#define IOSPACE_CLASS_MASK	((1UL << IOSPACE_CLASS_SHIFT) - 1)
+#define IOSPACE_PGOFF_BITS    (44 - PAGE_SHIFT)
+#define IOSPACE_PGOFF_WINDOWS (1UL << (IOSPACE_PGOFF_BITS - 1))
+#define IOSPACE_WINDOW_SHIFT  (IOSPACE_PGOFF_BITS - 5)
+#define IOSPACE_CLASS_SHIFT   (IOSPACE_PGOFF_BITS - 6)
+#define IOSPACE_CLASS_MASK    ((1UL << IOSPACE_CLASS_SHIFT) - 1)
 
 static_assert(IOSPACE_MAX_WINDOWS <= 16);
 
@@ -51,8 +51,8 @@ u64 iospace_mmap_offset_of_handle(u32 handle)
 	u32 class = handle >> IOSPACE_CLASS_SHIFT;
 	unsigned long slot = handle & IOSPACE_CLASS_MASK;
 
-	return (u64)((unsigned long)class << IOSPACE_CLASS_SHIFT |
-		     slot << class) << PAGE_SHIFT;
+	return (u64)((unsigned long)class << IOSPACE_CLASS_SHIFT | slot << class)
+	       << PAGE_SHIFT;
 }
 
 /* The handles that a buffer of @size may have. */
@@ -104,7 +104,7 @@ static vm_fault_t iospace_mmap_status_fault(struct vm_fault *vmf)
 }
 
 static const struct vm_operations_struct iospace_mmap_status_ops = {
-	.fault		= iospace_mmap_status_fault,
+	.fault = iospace_mmap_status_fault,
 };
 
 static int iospace_mmap_status(struct vm_area_struct *vma)
@@ -149,7 +149,7 @@ static vm_fault_t iospace_mmap_window_fault(struct vm_fault *vmf)
 }
 
 static const struct vm_operations_struct iospace_mmap_window_ops = {
-	.fault		= iospace_mmap_window_fault,
+	.fault = iospace_mmap_window_fault,
 };
 
 /*
@@ -172,7 +172,8 @@ static int iospace_mmap_window(struct iospace_file *file,
 	if (vma_pages(vma) > pages)
 		return -EINVAL;
 
-	iospace_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP, 0);
+	iospace_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
+			  0);
 	vma->vm_page_prot = pgprot_decrypted(pgprot_device(vma->vm_page_prot));
 	vma->vm_ops = &iospace_mmap_window_ops;
 	return 0;
@@ -227,9 +228,9 @@ exit:
 }
 
 static const struct vm_operations_struct iospace_mmap_buffer_ops = {
-	.open		= iospace_mmap_buffer_open,
-	.close		= iospace_mmap_buffer_close,
-	.fault		= iospace_mmap_buffer_fault,
+	.open = iospace_mmap_buffer_open,
+	.close = iospace_mmap_buffer_close,
+	.fault = iospace_mmap_buffer_fault,
 };
 
 static int iospace_mmap_buffer(struct iospace_file *file,
@@ -250,8 +251,8 @@ static int iospace_mmap_buffer(struct iospace_file *file,
 
 	/* To the DMA API vm_pgoff is a place inside of the buffer. */
 	vma->vm_pgoff = 0;
-	ret = dma_mmap_attrs(idev->dev, vma, buffer->cpu_addr,
-			     buffer->dma_addr, buffer->size, 0);
+	ret = dma_mmap_attrs(idev->dev, vma, buffer->cpu_addr, buffer->dma_addr,
+			     buffer->size, 0);
 	vma->vm_pgoff = pgoff;
 	if (ret)
 		goto put_buffer;

@@ -19,7 +19,7 @@ static int iospace_window_claim_rest(const struct resource *res,
 {
 	if (start > end)
 		return 0;
-	*rest = (struct resource) {
+	*rest = (struct resource){
 		.name = res->name,
 		.start = start,
 		.end = end,
@@ -43,7 +43,8 @@ static bool iospace_window_claim_pages(struct iospace_window *window,
 	if (iospace_window_claim_rest(res, &window->before, first,
 				      res->start - 1))
 		return false;
-	if (iospace_window_claim_rest(res, &window->after, res->end + 1, last)) {
+	if (iospace_window_claim_rest(res, &window->after, res->end + 1,
+				      last)) {
 		iospace_window_release_rest(&window->before);
 		return false;
 	}
@@ -71,8 +72,10 @@ int iospace_window_claim(struct iospace_device *idev, unsigned int index,
 
 	port = resource_type(res) == IORESOURCE_IO;
 	if (port ? !request_region(res->start, resource_size(res), idev->name) :
-	    !request_mem_region(res->start, resource_size(res), idev->name)) {
-		dev_err(idev->dev, "registers %pR belong to another driver\n", res);
+		   !request_mem_region(res->start, resource_size(res),
+				       idev->name)) {
+		dev_err(idev->dev, "registers %pR belong to another driver\n",
+			res);
 		return -EBUSY;
 	}
 
@@ -137,7 +140,7 @@ int iospace_window_describe(struct iospace_file *file, void *args)
 	if (!window)
 		return -ENOENT;
 
-	*registers = (struct iospace_registers) {
+	*registers = (struct iospace_registers){
 		.size = registers->size,
 		.index = registers->index,
 		.out_flags = window->flags,

@@ -19,13 +19,14 @@ static struct iospace_device *iospace_sysfs_device(struct device *dev)
 static ssize_t bus_show(struct device *dev, struct device_attribute *attr,
 			char *buf)
 {
-	static const char * const names[] = {
+	static const char *const names[] = {
 		[IOSPACE_BUS_NONE] = "none",
 		[IOSPACE_BUS_PCI] = "pci",
 		[IOSPACE_BUS_PLATFORM] = "platform",
 	};
 
-	return sysfs_emit(buf, "%s\n", names[iospace_sysfs_device(dev)->ops->bus]);
+	return sysfs_emit(buf, "%s\n",
+			  names[iospace_sysfs_device(dev)->ops->bus]);
 }
 static DEVICE_ATTR_RO(bus);
 
@@ -34,8 +35,9 @@ static ssize_t device_name_show(struct device *dev,
 {
 	struct iospace_device *idev = iospace_sysfs_device(dev);
 
-	return sysfs_emit(buf, "%s\n", idev->ops->bus == IOSPACE_BUS_NONE ?
-			  "" : dev_name(idev->dev));
+	return sysfs_emit(
+		buf, "%s\n",
+		idev->ops->bus == IOSPACE_BUS_NONE ? "" : dev_name(idev->dev));
 }
 static DEVICE_ATTR_RO(device_name);
 
@@ -73,7 +75,7 @@ static DEVICE_ATTR_RO(coherent);
 static ssize_t iommu_show(struct device *dev, struct device_attribute *attr,
 			  char *buf)
 {
-	static const char * const names[] = {
+	static const char *const names[] = {
 		[IOSPACE_IOMMU_NONE] = "none",
 		[IOSPACE_IOMMU_IDENTITY] = "identity",
 		[IOSPACE_IOMMU_TRANSLATING] = "translating",
@@ -97,7 +99,8 @@ static ssize_t memory_types_show(struct device *dev,
 	u32 types = iospace_device_memory_types(iospace_sysfs_device(dev));
 
 	return sysfs_emit(buf, "%s\n",
-			  types & BIT(IOSPACE_MEMORY_COHERENT) ? "coherent" : "");
+			  types & BIT(IOSPACE_MEMORY_COHERENT) ? "coherent" :
+								 "");
 }
 static DEVICE_ATTR_RO(memory_types);
 
@@ -191,7 +194,7 @@ static struct attribute *iospace_sysfs_attrs[] = {
 	&dev_attr_buffer_bytes.attr,
 	&dev_attr_held_bytes.attr,
 	&dev_attr_interrupts.attr,
-	NULL
+	NULL,
 };
 
 static const struct attribute_group iospace_sysfs_group = {
@@ -200,5 +203,5 @@ static const struct attribute_group iospace_sysfs_group = {
 
 const struct attribute_group *iospace_sysfs_groups[] = {
 	&iospace_sysfs_group,
-	NULL
+	NULL,
 };
