@@ -1,5 +1,5 @@
 /** Starts and ends processes that hold a device. */
-import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 
 /** Starts `holder.js`; resolves with the first thing that it says. */
@@ -7,9 +7,10 @@ export async function hold(
   device: string,
   count: number,
   bytes: number,
-  options: ForkOptions = {},
+  user?: number,
 ): Promise<{ child: ChildProcess; said: unknown }> {
-  const child = fork(new URL('holder.js', import.meta.url), [device, `${count}`, `${bytes}`], options);
+  const args = [device, count, bytes, ...(user === undefined ? [] : [user])].map(String);
+  const child = fork(new URL('holder.js', import.meta.url), args);
   const said = await new Promise((resolve) => {
     child.once('message', resolve);
     child.once('exit', (code) => resolve(`ended with ${code} and said nothing`));

@@ -50,7 +50,7 @@ test('no such device is ENOENT', () => {
 });
 
 test('no permission is EACCES, and the message helps', async () => {
-  const { child, said } = await hold(name, 1, 4096, { uid: 65534, gid: 65534 });
+  const { child, said } = await hold(name, 1, 4096, 65534);
   assert.match(String(said), /^EACCES: .*: run as root, or give a group access by a udev rule$/);
   await kill(child);
 });
