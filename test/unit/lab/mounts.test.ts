@@ -12,7 +12,7 @@ describe('a mount', () => {
     [host, { host, guest: host, writable: false }],
     [`${host}:rw`, { host, guest: host, writable: true }],
     [`${host}:/data`, { host, guest: '/data', writable: false }],
-    [`${host}:/data/../work/:rw`, { host, guest: '/work', writable: true }],
+    [`${host}:/data/../other/:rw`, { host, guest: '/other', writable: true }],
     [`${host}:/usr/local/data`, { host, guest: '/usr/local/data', writable: false }],
     ['.', { host: process.cwd(), guest: process.cwd(), writable: false }],
   ])('%s', (text, expected) => {
