@@ -82,7 +82,7 @@ static const struct iospace_bus_ops iospace_pci_ops = {
 	.disable = iospace_pci_disable,
 };
 
-static int iospace_pci_add_windows(struct iospace_device *idev)
+static int iospace_pci_add_regs(struct iospace_device *idev)
 {
 	struct pci_dev *pdev = to_pci_dev(idev->dev);
 	int ret, i;
@@ -93,7 +93,7 @@ static int iospace_pci_add_windows(struct iospace_device *idev)
 		/* Absent, or nobody found room for it. */
 		if (!res->parent)
 			res = NULL;
-		ret = iospace_window_claim(idev, i, res, NULL);
+		ret = iospace_regs_claim(idev, i, res, NULL);
 		if (ret)
 			return ret;
 	}
@@ -143,7 +143,7 @@ static int iospace_pci_probe(struct pci_dev *pdev,
 		ret = PTR_ERR(idev);
 		goto disable_device;
 	}
-	ret = iospace_pci_add_windows(idev);
+	ret = iospace_pci_add_regs(idev);
 	if (ret)
 		goto abort_device;
 	iospace_pci_add_vectors(idev);

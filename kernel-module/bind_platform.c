@@ -129,17 +129,17 @@ static const char *iospace_platform_name(struct device *dev,
 	return name;
 }
 
-static int iospace_platform_add_windows(struct iospace_device *idev,
-					struct platform_device *pdev)
+static int iospace_platform_add_regs(struct iospace_device *idev,
+				     struct platform_device *pdev)
 {
 	struct resource *res;
 	int ret, i;
 
-	for (i = 0; i < IOSPACE_MAX_WINDOWS; i++) {
+	for (i = 0; i < IOSPACE_MAX_REGS; i++) {
 		res = platform_get_resource(pdev, IORESOURCE_MEM, i);
 		if (!res)
 			break;
-		ret = iospace_window_claim(
+		ret = iospace_regs_claim(
 			idev, i, res,
 			iospace_platform_name(&pdev->dev, "reg-names", i));
 		if (ret)
@@ -199,7 +199,7 @@ static int iospace_platform_probe(struct platform_device *pdev)
 		ret = PTR_ERR(idev);
 		goto put_supply;
 	}
-	ret = iospace_platform_add_windows(idev, pdev);
+	ret = iospace_platform_add_regs(idev, pdev);
 	if (ret)
 		goto abort_device;
 	ret = iospace_platform_add_vectors(idev, pdev);

@@ -131,7 +131,7 @@ struct iospace_buffer *iospace_buffer_get(struct iospace_file *file,
 static int iospace_buffer_check(struct iospace_device *idev,
 				const struct iospace_alloc *alloc)
 {
-	if (alloc->flags || alloc->__reserved || !alloc->length)
+	if (alloc->flags || !alloc->length)
 		return -EINVAL;
 	if (alloc->memory < IOSPACE_MEMORY_CACHED ||
 	    alloc->memory > IOSPACE_MEMORY_COHERENT)

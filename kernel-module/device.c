@@ -96,7 +96,7 @@ int iospace_device_info(struct iospace_file *file, void *args)
 		.out_memory_types = iospace_device_memory_types(idev),
 		.out_page_size = PAGE_SIZE,
 		.out_cache_line = dma_get_cache_alignment(),
-		.out_registers = idev->window_count,
+		.out_registers = idev->regs_count,
 		.out_vectors = idev->vector_count,
 		.out_dma_mask = iospace_device_dma_mask(idev),
 		.out_max_file_bytes = READ_ONCE(iospace_max_file_bytes),
@@ -131,7 +131,7 @@ void iospace_device_put(struct iospace_device *idev)
  * @bus_data: The binder's
  * @first_id: Lowest N of iospaceN to take
  *
- * The binder then adds windows and vectors, and publishes or aborts.
+ * The binder then adds registers and vectors, and publishes or aborts.
  */
 struct iospace_device *iospace_device_create(struct device *dev,
 					     const struct iospace_bus_ops *ops,
@@ -213,7 +213,7 @@ int iospace_device_publish(struct iospace_device *idev)
 /** iospace_device_abort() - Undo iospace_device_create() and what was added */
 void iospace_device_abort(struct iospace_device *idev)
 {
-	iospace_window_release_all(idev);
+	iospace_regs_release_all(idev);
 	iospace_device_put(idev);
 }
 
@@ -282,7 +282,7 @@ void iospace_device_remove(struct iospace_device *idev)
 	mutex_unlock(&idev->open_lock);
 
 	iospace_buffer_drain(idev);
-	iospace_window_release_all(idev);
+	iospace_regs_release_all(idev);
 
 	/* Last, so that nobody else has the minor while mappings are zapped. */
 	misc_deregister(&idev->misc);

@@ -5,7 +5,7 @@
  *   struct iospace_device   one bound device and its character device
  *   struct iospace_file     one open file of it: owns buffers, subscriptions
  *   struct iospace_buffer   memory that the device reaches
- *   struct iospace_window   one range of the device's registers
+ *   struct iospace_regs     one range of the device's registers
  *   struct iospace_vector   one interrupt of the device
  *
  * Who keeps whom alive: a mapping keeps its file, a file its device structure.
@@ -19,7 +19,7 @@
  *   open_lock      first open and last close of a device, its list of files
  *   mmap_lock      of a process; under it no user memory may be touched
  *   memory_lock    a device's list of buffers, and their memory
- *   register_lock  the kernel's own mappings of register windows
+ *   register_lock  the kernel's own mappings of register ranges
  *   irq_lock       vectors and subscriptions; taken in interrupt handlers
  */
 #ifndef IOSPACE_H
@@ -38,7 +38,7 @@
 
 #include "uapi/iospace.h"
 
-#define IOSPACE_MAX_WINDOWS 16
+#define IOSPACE_MAX_REGS    16
 #define IOSPACE_MAX_VECTORS 32
 
 struct device;
@@ -64,16 +64,16 @@ struct iospace_bus_ops {
 };
 
 /**
- * struct iospace_window - One range of the device's registers
+ * struct iospace_regs - One range of the device's registers
  * @start: Physical address, or first port
  * @length: Bytes; 0 for an index that the device does not have
  * @flags: enum iospace_registers_flags
  * @name: As in struct iospace_registers; may be NULL
- * @before: Claims what comes before the window in its first page
- * @after: Claims what comes after the window in its last page
+ * @before: Claims what comes before the range in its first page
+ * @after: Claims what comes after the range in its last page
  * @base: Kernel mapping, made at the first access; under register_lock
  */
-struct iospace_window {
+struct iospace_regs {
 	resource_size_t start;
 	resource_size_t length;
 	u32 flags;
@@ -164,8 +164,8 @@ struct iospace_subscription {
  * @memory_lock: See the top of this file
  * @buffers: Buffers that have memory; under memory_lock
  * @register_lock: See the top of this file
- * @window_count: Of @windows
- * @windows: Register windows
+ * @regs_count: Of @regs
+ * @regs: Register ranges
  * @irq_lock: See the top of this file
  * @irq_wait: Readers and pollers
  * @vector_count: Of @vectors
@@ -194,8 +194,8 @@ struct iospace_device {
 	struct list_head buffers;
 
 	struct mutex register_lock; /* alone */
-	unsigned int window_count;
-	struct iospace_window windows[IOSPACE_MAX_WINDOWS];
+	unsigned int regs_count;
+	struct iospace_regs regs[IOSPACE_MAX_REGS];
 
 	spinlock_t irq_lock; /* in interrupt handlers */
 	wait_queue_head_t irq_wait;
@@ -290,18 +290,17 @@ u64 iospace_buffer_bytes(struct iospace_device *idev);
 u64 iospace_buffer_held_bytes(struct iospace_device *idev);
 
 /* registers.c */
-int iospace_window_claim(struct iospace_device *idev, unsigned int index,
-			 const struct resource *res, const char *name);
-void iospace_window_release_all(struct iospace_device *idev);
-struct iospace_window *iospace_window_find(struct iospace_device *idev,
-					   u32 index);
-int iospace_window_describe(struct iospace_file *file, void *args);
-int iospace_window_access(struct iospace_file *file, void *args);
+int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
+		       const struct resource *res, const char *name);
+void iospace_regs_release_all(struct iospace_device *idev);
+struct iospace_regs *iospace_regs_find(struct iospace_device *idev, u32 index);
+int iospace_regs_describe(struct iospace_file *file, void *args);
+int iospace_regs_access(struct iospace_file *file, void *args);
 
 /* mmap.c */
 /* Largest buffer that an offset can name. */
 #define IOSPACE_MMAP_MAX_BUFFER min_t(u64, 1ULL << 38, LONG_MAX & PAGE_MASK)
-u64 iospace_mmap_offset_of_window(unsigned int index);
+u64 iospace_mmap_offset_of_regs(unsigned int index);
 u64 iospace_mmap_offset_of_handle(u32 handle);
 struct xa_limit iospace_mmap_handles(size_t size);
 bool iospace_mmap_handle_at(unsigned long pgoff, u32 *handle);

@@ -16,8 +16,8 @@
 
 #include "iospace.h"
 
-static_assert(sizeof(struct iospace_info) == 136);
-static_assert(sizeof(struct iospace_alloc) == 56);
+static_assert(sizeof(struct iospace_info) == 200);
+static_assert(sizeof(struct iospace_alloc) == 80);
 static_assert(sizeof(struct iospace_free) == 16);
 static_assert(sizeof(struct iospace_registers) == 72);
 static_assert(sizeof(struct iospace_register_access) == 32);
@@ -128,11 +128,11 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 	},
 	[IOSPACE_CMD_REGISTERS] = {
 		.size = sizeof(struct iospace_registers),
-		.handler = iospace_window_describe,
+		.handler = iospace_regs_describe,
 	},
 	[IOSPACE_CMD_REGISTER_ACCESS] = {
 		.size = sizeof(struct iospace_register_access),
-		.handler = iospace_window_access,
+		.handler = iospace_regs_access,
 	},
 	[IOSPACE_CMD_INTERRUPT] = {
 		.size = sizeof(struct iospace_interrupt),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Mappings of an open file: the status page, register windows and buffers.
+ * Mappings of an open file: the status page, register ranges and buffers.
  *
  * Owns the meaning of mmap offsets, and how mappings are taken away when the
  * device goes: from then on a fault brings a page of the file's own. Buffers are
- * mapped at once, register windows when they are touched.
+ * mapped at once, register ranges when they are touched.
  *
  * Runs under mmap_lock, and takes memory_lock (by a buffer's last reference)
  * and mms_lock.
@@ -20,18 +20,18 @@
 
 /*
  * Offsets, in pages, below 2^44 bytes. The upper half is 16 slots for register
- * windows. The lower half is 32 classes for buffers: class n has slots of 2^n
+ * ranges. The lower half is 32 classes for buffers: class n has slots of 2^n
  * pages for buffers of up to that, so that no offset inside of a buffer is the
  * start of another. A handle is class and slot; slot 0 of class 0 is the
  * status page.
  */
-#define IOSPACE_PGOFF_BITS    (44 - PAGE_SHIFT)
-#define IOSPACE_PGOFF_WINDOWS (1UL << (IOSPACE_PGOFF_BITS - 1))
-#define IOSPACE_WINDOW_SHIFT  (IOSPACE_PGOFF_BITS - 5)
-#define IOSPACE_CLASS_SHIFT   (IOSPACE_PGOFF_BITS - 6)
-#define IOSPACE_CLASS_MASK    ((1UL << IOSPACE_CLASS_SHIFT) - 1)
+#define IOSPACE_PGOFF_BITS  (44 - PAGE_SHIFT)
+#define IOSPACE_PGOFF_REGS  (1UL << (IOSPACE_PGOFF_BITS - 1))
+#define IOSPACE_REGS_SHIFT  (IOSPACE_PGOFF_BITS - 5)
+#define IOSPACE_CLASS_SHIFT (IOSPACE_PGOFF_BITS - 6)
+#define IOSPACE_CLASS_MASK  ((1UL << IOSPACE_CLASS_SHIFT) - 1)
 
-static_assert(IOSPACE_MAX_WINDOWS <= 16);
+static_assert(IOSPACE_MAX_REGS <= 16);
 
 /* One address space that mapped a file. */
 struct iospace_mm {
@@ -39,11 +39,11 @@ struct iospace_mm {
 	struct mm_struct *mm;
 };
 
-u64 iospace_mmap_offset_of_window(unsigned int index)
+u64 iospace_mmap_offset_of_regs(unsigned int index)
 {
-	unsigned long pgoff = (unsigned long)index << IOSPACE_WINDOW_SHIFT;
+	unsigned long pgoff = (unsigned long)index << IOSPACE_REGS_SHIFT;
 
-	return (u64)(IOSPACE_PGOFF_WINDOWS | pgoff) << PAGE_SHIFT;
+	return (u64)(IOSPACE_PGOFF_REGS | pgoff) << PAGE_SHIFT;
 }
 
 u64 iospace_mmap_offset_of_handle(u32 handle)
@@ -119,63 +119,63 @@ static int iospace_mmap_status(struct vm_area_struct *vma)
 	return 0;
 }
 
-/* The window that @pgoff lies in, and which page of it; NULL if none. */
-static struct iospace_window *iospace_mmap_window_at(struct iospace_file *file,
-						     unsigned long pgoff,
-						     unsigned long *page)
+/* The range that @pgoff lies in, and which page of it; NULL if none. */
+static struct iospace_regs *iospace_mmap_regs_at(struct iospace_file *file,
+						 unsigned long pgoff,
+						 unsigned long *page)
 {
-	pgoff -= IOSPACE_PGOFF_WINDOWS;
-	*page = pgoff & ((1UL << IOSPACE_WINDOW_SHIFT) - 1);
-	return iospace_window_find(file->idev, pgoff >> IOSPACE_WINDOW_SHIFT);
+	pgoff -= IOSPACE_PGOFF_REGS;
+	*page = pgoff & ((1UL << IOSPACE_REGS_SHIFT) - 1);
+	return iospace_regs_find(file->idev, pgoff >> IOSPACE_REGS_SHIFT);
 }
 
-static vm_fault_t iospace_mmap_window_fault(struct vm_fault *vmf)
+static vm_fault_t iospace_mmap_regs_fault(struct vm_fault *vmf)
 {
 	struct iospace_file *file = vmf->vma->vm_file->private_data;
-	struct iospace_window *window;
+	struct iospace_regs *regs;
 	unsigned long page;
 	vm_fault_t ret;
 	int index;
 
 	index = iospace_device_enter(file->idev);
-	window = iospace_mmap_window_at(file, vmf->pgoff, &page);
+	regs = iospace_mmap_regs_at(file, vmf->pgoff, &page);
 	if (iospace_device_is_dead(file->idev))
 		ret = iospace_mmap_substitute(vmf, file->ones);
 	else
 		ret = vmf_insert_pfn(vmf->vma, vmf->address,
-				     PHYS_PFN(window->start) + page);
+				     PHYS_PFN(regs->start) + page);
 	iospace_device_exit(file->idev, index);
 	return ret;
 }
 
-static const struct vm_operations_struct iospace_mmap_window_ops = {
-	.fault = iospace_mmap_window_fault,
+static const struct vm_operations_struct iospace_mmap_regs_ops = {
+	.fault = iospace_mmap_regs_fault,
 };
 
 /*
  * Not by remap_pfn_range(): x86 would track the type of the whole mapping, lose
  * it when a part is unmapped, and complain when fork() meets a zapped one.
  */
-static int iospace_mmap_window(struct iospace_file *file,
-			       struct vm_area_struct *vma)
+static int iospace_mmap_regs(struct iospace_file *file,
+			     struct vm_area_struct *vma)
 {
-	struct iospace_window *window;
+	struct iospace_regs *regs;
 	unsigned long page, pages;
 
-	window = iospace_mmap_window_at(file, vma->vm_pgoff, &page);
-	if (!window || page || !(window->flags & IOSPACE_REGISTERS_MMAP))
+	regs = iospace_mmap_regs_at(file, vma->vm_pgoff, &page);
+	if (!regs || page || !(regs->flags & IOSPACE_REGISTERS_MMAP))
 		return -EINVAL;
-	pages = PHYS_PFN(window->start + window->length - 1) -
-		PHYS_PFN(window->start) + 1;
-	/* What goes on beyond is the next window's. */
-	pages = min(pages, 1UL << IOSPACE_WINDOW_SHIFT);
+	pages = PHYS_PFN(regs->start + regs->length - 1) -
+		PHYS_PFN(regs->start) + 1;
+	/* What goes on beyond is the next slot. */
+	pages = min(pages, 1UL << IOSPACE_REGS_SHIFT);
 	if (vma_pages(vma) > pages)
 		return -EINVAL;
 
 	iospace_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
 			  0);
 	vma->vm_page_prot = pgprot_decrypted(pgprot_device(vma->vm_page_prot));
-	vma->vm_ops = &iospace_mmap_window_ops;
+	vma->vm_ops = &iospace_mmap_regs_ops;
 	return 0;
 }
 
@@ -325,8 +325,8 @@ int iospace_mmap(struct file *filp, struct vm_area_struct *vma)
 
 	if (vma->vm_pgoff == IOSPACE_STATUS_OFFSET >> PAGE_SHIFT)
 		ret = iospace_mmap_status(vma);
-	else if (vma->vm_pgoff >= IOSPACE_PGOFF_WINDOWS)
-		ret = iospace_mmap_window(file, vma);
+	else if (vma->vm_pgoff >= IOSPACE_PGOFF_REGS)
+		ret = iospace_mmap_regs(file, vma);
 	else
 		ret = iospace_mmap_buffer(file, vma);
 exit:

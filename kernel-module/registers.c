@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A window: one range of the device's registers, a BAR or a "reg" entry.
+ * Regs: one range of the device's registers, a BAR or a "reg" entry.
  *
  * Owns the claim on the range, and on the rest of its pages: a mapping shows
- * whole pages, so a window can be mapped only if nobody else has registers in
+ * whole pages, so a range can be mapped only if nobody else has registers in
  * them. Others are reached one access at a time. Takes register_lock.
  */
 #include <linux/io.h>
@@ -12,10 +12,10 @@
 
 #include "iospace.h"
 
-/* Claims [@start, @end] beside a window, if it is anything at all. */
-static int iospace_window_claim_rest(const struct resource *res,
-				     struct resource *rest,
-				     resource_size_t start, resource_size_t end)
+/* Claims [@start, @end] beside a range, if it is anything at all. */
+static int iospace_regs_claim_rest(const struct resource *res,
+				   struct resource *rest, resource_size_t start,
+				   resource_size_t end)
 {
 	if (start > end)
 		return 0;
@@ -28,45 +28,43 @@ static int iospace_window_claim_rest(const struct resource *res,
 	return request_resource(res->parent ?: &iomem_resource, rest);
 }
 
-static void iospace_window_release_rest(struct resource *rest)
+static void iospace_regs_release_rest(struct resource *rest)
 {
 	if (rest->parent)
 		release_resource(rest);
 }
 
-static bool iospace_window_claim_pages(struct iospace_window *window,
-				       const struct resource *res)
+static bool iospace_regs_claim_pages(struct iospace_regs *regs,
+				     const struct resource *res)
 {
 	resource_size_t first = round_down(res->start, PAGE_SIZE);
 	resource_size_t last = res->end | (PAGE_SIZE - 1);
 
-	if (iospace_window_claim_rest(res, &window->before, first,
-				      res->start - 1))
+	if (iospace_regs_claim_rest(res, &regs->before, first, res->start - 1))
 		return false;
-	if (iospace_window_claim_rest(res, &window->after, res->end + 1,
-				      last)) {
-		iospace_window_release_rest(&window->before);
+	if (iospace_regs_claim_rest(res, &regs->after, res->end + 1, last)) {
+		iospace_regs_release_rest(&regs->before);
 		return false;
 	}
 	return true;
 }
 
 /**
- * iospace_window_claim() - Add a window to a device
+ * iospace_regs_claim() - Add a range of registers to a device
  * @idev: The device, not yet published
- * @index: Of the window; the device has at least @index + 1 from now on
+ * @index: Of the range; the device has at least @index + 1 from now on
  * @res: The range, or NULL if there is none at this index
  * @name: As in struct iospace_registers; lives as long as the device is bound
  *
  * Return: 0, or -EBUSY if another driver has the range.
  */
-int iospace_window_claim(struct iospace_device *idev, unsigned int index,
-			 const struct resource *res, const char *name)
+int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
+		       const struct resource *res, const char *name)
 {
-	struct iospace_window *window = &idev->windows[index];
+	struct iospace_regs *regs = &idev->regs[index];
 	bool port;
 
-	idev->window_count = max(idev->window_count, index + 1);
+	idev->regs_count = max(idev->regs_count, index + 1);
 	if (!res || !resource_size(res))
 		return 0;
 
@@ -79,101 +77,100 @@ int iospace_window_claim(struct iospace_device *idev, unsigned int index,
 		return -EBUSY;
 	}
 
-	window->start = res->start;
-	window->length = resource_size(res);
-	window->name = name;
+	regs->start = res->start;
+	regs->length = resource_size(res);
+	regs->name = name;
 	if (port)
-		window->flags = IOSPACE_REGISTERS_PORT;
-	else if (iospace_window_claim_pages(window, res))
-		window->flags = IOSPACE_REGISTERS_MMAP;
+		regs->flags = IOSPACE_REGISTERS_PORT;
+	else if (iospace_regs_claim_pages(regs, res))
+		regs->flags = IOSPACE_REGISTERS_MMAP;
 	if (!port && res->flags & IORESOURCE_PREFETCH)
-		window->flags |= IOSPACE_REGISTERS_PREFETCHABLE;
+		regs->flags |= IOSPACE_REGISTERS_PREFETCHABLE;
 	return 0;
 }
 
-static void iospace_window_release(struct iospace_window *window)
+static void iospace_regs_release(struct iospace_regs *regs)
 {
-	if (window->flags & IOSPACE_REGISTERS_PORT) {
-		if (window->base)
-			ioport_unmap(window->base);
-		release_region(window->start, window->length);
+	if (regs->flags & IOSPACE_REGISTERS_PORT) {
+		if (regs->base)
+			ioport_unmap(regs->base);
+		release_region(regs->start, regs->length);
 		return;
 	}
-	if (window->base)
-		iounmap(window->base);
-	iospace_window_release_rest(&window->after);
-	iospace_window_release_rest(&window->before);
-	release_mem_region(window->start, window->length);
+	if (regs->base)
+		iounmap(regs->base);
+	iospace_regs_release_rest(&regs->after);
+	iospace_regs_release_rest(&regs->before);
+	release_mem_region(regs->start, regs->length);
 }
 
 /* Nobody can be using them: before publishing, or after remove's barrier. */
-void iospace_window_release_all(struct iospace_device *idev)
+void iospace_regs_release_all(struct iospace_device *idev)
 {
 	unsigned int i;
 
-	for (i = idev->window_count; i-- > 0;) {
-		if (idev->windows[i].length)
-			iospace_window_release(&idev->windows[i]);
+	for (i = idev->regs_count; i-- > 0;) {
+		if (idev->regs[i].length)
+			iospace_regs_release(&idev->regs[i]);
 	}
 }
 
-/* NULL if the device has no such window. */
-struct iospace_window *iospace_window_find(struct iospace_device *idev,
-					   u32 index)
+/* NULL if the device has no such range. */
+struct iospace_regs *iospace_regs_find(struct iospace_device *idev, u32 index)
 {
-	struct iospace_window *window;
+	struct iospace_regs *regs;
 
-	if (index >= idev->window_count)
+	if (index >= idev->regs_count)
 		return NULL;
-	window = &idev->windows[array_index_nospec(index, idev->window_count)];
-	return window->length ? window : NULL;
+	regs = &idev->regs[array_index_nospec(index, idev->regs_count)];
+	return regs->length ? regs : NULL;
 }
 
-int iospace_window_describe(struct iospace_file *file, void *args)
+int iospace_regs_describe(struct iospace_file *file, void *args)
 {
 	struct iospace_registers *registers = args;
-	struct iospace_window *window;
+	struct iospace_regs *regs;
 
 	if (registers->flags || registers->__reserved)
 		return -EINVAL;
-	window = iospace_window_find(file->idev, registers->index);
-	if (!window)
+	regs = iospace_regs_find(file->idev, registers->index);
+	if (!regs)
 		return -ENOENT;
 
 	*registers = (struct iospace_registers){
 		.size = registers->size,
 		.index = registers->index,
-		.out_flags = window->flags,
-		.out_length = window->length,
+		.out_flags = regs->flags,
+		.out_length = regs->length,
 	};
-	if (window->flags & IOSPACE_REGISTERS_MMAP) {
+	if (regs->flags & IOSPACE_REGISTERS_MMAP) {
 		registers->out_mmap_offset =
-			iospace_mmap_offset_of_window(registers->index);
-		registers->out_page_offset = offset_in_page(window->start);
+			iospace_mmap_offset_of_regs(registers->index);
+		registers->out_page_offset = offset_in_page(regs->start);
 	}
-	if (window->name)
-		strscpy(registers->out_name, window->name,
+	if (regs->name)
+		strscpy(registers->out_name, regs->name,
 			sizeof(registers->out_name));
 	return 0;
 }
 
-/* Not made before it is needed: a window may be larger than what is to spare. */
-static void __iomem *iospace_window_base(struct iospace_device *idev,
-					 struct iospace_window *window)
+/* Not made before it is needed: a range may be larger than what is to spare. */
+static void __iomem *iospace_regs_base(struct iospace_device *idev,
+				       struct iospace_regs *regs)
 {
 	void __iomem *base;
 
 	mutex_lock(&idev->register_lock);
-	if (!window->base && window->flags & IOSPACE_REGISTERS_PORT)
-		window->base = ioport_map(window->start, window->length);
-	else if (!window->base)
-		window->base = ioremap(window->start, window->length);
-	base = window->base;
+	if (!regs->base && regs->flags & IOSPACE_REGISTERS_PORT)
+		regs->base = ioport_map(regs->start, regs->length);
+	else if (!regs->base)
+		regs->base = ioremap(regs->start, regs->length);
+	base = regs->base;
 	mutex_unlock(&idev->register_lock);
 	return base;
 }
 
-static u64 iospace_window_read(void __iomem *addr, u32 width)
+static u64 iospace_regs_read(void __iomem *addr, u32 width)
 {
 	switch (width) {
 	case 1:
@@ -190,7 +187,7 @@ static u64 iospace_window_read(void __iomem *addr, u32 width)
 	return 0;
 }
 
-static void iospace_window_write(void __iomem *addr, u32 width, u64 value)
+static void iospace_regs_write(void __iomem *addr, u32 width, u64 value)
 {
 	switch (width) {
 	case 1:
@@ -210,53 +207,53 @@ static void iospace_window_write(void __iomem *addr, u32 width, u64 value)
 	}
 }
 
-static int iospace_window_check(const struct iospace_window *window,
-				const struct iospace_register_access *access)
+static int iospace_regs_check(const struct iospace_regs *regs,
+			      const struct iospace_register_access *access)
 {
 	u32 width = access->width;
 
 	if (width != 1 && width != 2 && width != 4 && width != 8)
 		return -EINVAL;
-	if (access->offset % width || window->start % width ||
-	    access->offset > window->length ||
-	    width > window->length - access->offset)
+	if (access->offset % width || regs->start % width ||
+	    access->offset > regs->length ||
+	    width > regs->length - access->offset)
 		return -EINVAL;
 	if (access->flags & IOSPACE_REGISTER_WRITE && width < 8 &&
 	    access->value >> (8 * width))
 		return -EINVAL;
-	if (width == 8 && (!IS_ENABLED(CONFIG_64BIT) ||
-			   window->flags & IOSPACE_REGISTERS_PORT))
+	if (width == 8 &&
+	    (!IS_ENABLED(CONFIG_64BIT) || regs->flags & IOSPACE_REGISTERS_PORT))
 		return -EOPNOTSUPP;
 	return 0;
 }
 
-int iospace_window_access(struct iospace_file *file, void *args)
+int iospace_regs_access(struct iospace_file *file, void *args)
 {
 	struct iospace_register_access *access = args;
-	struct iospace_window *window;
+	struct iospace_regs *regs;
 	void __iomem *base;
 	int ret;
 
 	if (access->flags & ~IOSPACE_REGISTER_WRITE)
 		return -EINVAL;
-	window = iospace_window_find(file->idev, access->index);
-	if (!window)
+	regs = iospace_regs_find(file->idev, access->index);
+	if (!regs)
 		return -ENOENT;
-	ret = iospace_window_check(window, access);
+	ret = iospace_regs_check(regs, access);
 	if (ret)
 		return ret;
 	if (access->flags & IOSPACE_REGISTER_WRITE &&
 	    !(file->filp->f_mode & FMODE_WRITE))
 		return -EPERM;
 
-	base = iospace_window_base(file->idev, window);
+	base = iospace_regs_base(file->idev, regs);
 	if (!base)
 		return -ENOMEM;
 	if (access->flags & IOSPACE_REGISTER_WRITE)
-		iospace_window_write(base + access->offset, access->width,
-				     access->value);
+		iospace_regs_write(base + access->offset, access->width,
+				   access->value);
 	else
-		access->value = iospace_window_read(base + access->offset,
-						    access->width);
+		access->value =
+			iospace_regs_read(base + access->offset, access->width);
 	return 0;
 }

@@ -114,7 +114,7 @@ static DEVICE_ATTR_RO(vectors);
 static ssize_t registers_show(struct device *dev, struct device_attribute *attr,
 			      char *buf)
 {
-	return sysfs_emit(buf, "%u\n", iospace_sysfs_device(dev)->window_count);
+	return sysfs_emit(buf, "%u\n", iospace_sysfs_device(dev)->regs_count);
 }
 static DEVICE_ATTR_RO(registers);
 

@@ -13,8 +13,8 @@ namespace iospace {
 namespace {
 
 // The structures are the same for 32-bit and 64-bit programs.
-static_assert(sizeof(iospace_info) == 136);
-static_assert(sizeof(iospace_alloc) == 56);
+static_assert(sizeof(iospace_info) == 200);
+static_assert(sizeof(iospace_alloc) == 80);
 static_assert(sizeof(iospace_free) == 16);
 static_assert(sizeof(iospace_registers) == 72);
 static_assert(sizeof(iospace_register_access) == 32);

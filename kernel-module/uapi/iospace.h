@@ -4,11 +4,12 @@
  *
  * Each DMA-capable device that iospace drives has a character device,
  * /dev/iospaceN. A program opens it, asks with INFO what the device and this
- * machine can do, allocates memory that the device reaches, maps the device's
- * registers, and reads or polls the file for interrupts. Everything a program
- * obtains belongs to the open file description and is given back with it: when
- * the last descriptor is closed and the last mapping, those of child processes
- * included, is gone.
+ * machine can do, allocates memory that the device reaches, opens windows on
+ * physical memory that the system does not use, maps the device's registers,
+ * and reads or polls the file for interrupts. Everything a program obtains
+ * belongs to the open file description and is given back with it: when the last
+ * descriptor is closed and the last mapping, those of child processes included,
+ * is gone.
  *
  * Rules for every ioctl
  *
@@ -30,11 +31,13 @@
  *     EOPNOTSUPP  well formed, but this device or machine cannot give it
  *     ENOENT      this open file has no such handle, register index or vector
  *     EBADF       @eventfd is not an open descriptor
- *     EBUSY       in use by someone else
- *     ENOSPC      this open file has no handle left for a buffer of that size
+ *     EBUSY       in use by someone else, or by you in another memory type
+ *     ENOSPC      the device's own pool is full; or this open file has no handle
+ *                 left for memory of that size
  *     ENOMEM      the machine has no such memory left
  *     EDQUOT      over a limit of the module (see out_max_file_bytes)
- *     EPERM       not allowed
+ *     EPERM       not allowed: a range that nobody declared, or a privilege that
+ *                 the caller lacks
  *     EACCES      mmap: a protection that the descriptor was not opened for, or
  *                 a writable status page
  *     EAGAIN      read: nothing to read yet, and the descriptor is O_NONBLOCK
@@ -45,8 +48,8 @@
  *
  * mmap
  *
- * ALLOC and REGISTERS answer with an opaque out_mmap_offset below 2^44, valid
- * for the same open file only. A mapping begins exactly there, is MAP_SHARED,
+ * ALLOC, WINDOW and REGISTERS answer with an opaque out_mmap_offset below 2^44,
+ * valid for the same open file only. A mapping begins exactly there, is MAP_SHARED,
  * not PROT_EXEC, and no longer than the object rounded up to whole pages
  * (otherwise EINVAL; EACCES for a protection that the descriptor was not
  * opened for). It survives fork. Offset 0 is the status page, see struct
@@ -86,18 +89,25 @@ enum iospace_command {
 	IOSPACE_CMD_REGISTERS,
 	IOSPACE_CMD_REGISTER_ACCESS,
 	IOSPACE_CMD_INTERRUPT,
+	IOSPACE_CMD_SEGMENTS,
+	IOSPACE_CMD_SYNC,
+	IOSPACE_CMD_ARENA,
+	IOSPACE_CMD_WINDOW,
 };
 
 /**
- * enum iospace_memory - What a buffer's memory is to the CPU
- * @IOSPACE_MEMORY_CACHED: Ordinary write-back pages, perhaps scattered
+ * enum iospace_memory - What memory is to the CPU
+ * @IOSPACE_MEMORY_CACHED: Ordinary write-back pages, perhaps scattered. Needs
+ *                         SYNC unless the device snoops and reaches all of it
  * @IOSPACE_MEMORY_WRITECOMBINE: In no cache; writes may be gathered
- * @IOSPACE_MEMORY_UNCACHED: In no cache
- * @IOSPACE_MEMORY_WRITETHROUGH: Cached reads, writes go through
+ * @IOSPACE_MEMORY_UNCACHED: In no cache. On all but x86 the same as
+ *                           IOSPACE_MEMORY_WRITECOMBINE
+ * @IOSPACE_MEMORY_WRITETHROUGH: Cached reads, writes go through. Windows only
  * @IOSPACE_MEMORY_COHERENT: Whatever makes this device and the CPU agree with
- *                           no further call; contiguous for the device
- *
- * Only IOSPACE_MEMORY_COHERENT can be had from this version.
+ *                           no further call; contiguous for the device. Buffers
+ *                           only
+ * @IOSPACE_MEMORY_DEVICE: Registers: strictly ordered, of exact width. Windows
+ *                         only
  */
 enum iospace_memory {
 	IOSPACE_MEMORY_CACHED = 1,
@@ -105,6 +115,37 @@ enum iospace_memory {
 	IOSPACE_MEMORY_UNCACHED = 3,
 	IOSPACE_MEMORY_WRITETHROUGH = 4,
 	IOSPACE_MEMORY_COHERENT = 5,
+	IOSPACE_MEMORY_DEVICE = 6,
+};
+
+/**
+ * enum iospace_zone - Where in physical memory a buffer lies
+ * @IOSPACE_ZONE_ANY: Wherever the device reaches
+ * @IOSPACE_ZONE_DMA: In the zone of the most limited devices: below 16 MiB on
+ *                    x86, below 1 or 4 GiB on arm64 boards
+ * @IOSPACE_ZONE_DMA32: Below 4 GiB
+ * @IOSPACE_ZONE_NORMAL: Above those zones
+ *
+ * Physical memory, not bus addresses: behind a translating IOMMU a buffer's bus
+ * address says nothing about its zone.
+ */
+enum iospace_zone {
+	IOSPACE_ZONE_ANY = 0,
+	IOSPACE_ZONE_DMA = 1,
+	IOSPACE_ZONE_DMA32 = 2,
+	IOSPACE_ZONE_NORMAL = 3,
+};
+
+/**
+ * enum iospace_pool - The device's own memory, from "memory-region"
+ * @IOSPACE_POOL_NONE: None: buffers come from the system's memory
+ * @IOSPACE_POOL_COHERENT: "shared-dma-pool" with "no-map"
+ * @IOSPACE_POOL_CMA: "shared-dma-pool" with "reusable"
+ */
+enum iospace_pool {
+	IOSPACE_POOL_NONE = 0,
+	IOSPACE_POOL_COHERENT = 1,
+	IOSPACE_POOL_CMA = 2,
 };
 
 /**
@@ -150,10 +191,27 @@ enum iospace_iommu {
  *                 6 (their BARs), some of which may be absent
  * @out_vectors: Interrupt vectors run from 0 to this - 1; 0 if the device has
  *               no interrupt
+ * @out_zones: Bit (1 << enum iospace_zone) for each zone that the machine has
+ * @out_pool: enum iospace_pool
+ * @out_arenas: Indices of ARENA run from 0 to this - 1
+ * @out_arena_max_blocks: Most blocks that the library may give out of all arenas
+ *                        together; 0 for no limit. Module parameter
  * @__reserved: Written as 0
  * @out_dma_mask: Highest bus address that the device can use
  * @out_max_file_bytes: Limit of buffer bytes of one open file
  * @out_max_total_bytes: Limit of buffer bytes of all open files together
+ * @out_max_converted_bytes: Limit of the writecombine and uncached pages of this
+ *                           device, what it keeps for reuse included; 0 where
+ *                           such memory needs no conversion of pages (all but
+ *                           x86)
+ * @out_max_segment_bytes: Longest piece of a cached buffer, at most; smaller
+ *                         where bounce buffers are in use
+ * @out_max_contiguous_bytes: Longest piece that the system's page allocator ever
+ *                            has
+ * @out_pool_start: Physical address of the device's own pool
+ * @out_pool_bytes: Its size; 0 for IOSPACE_POOL_NONE
+ * @out_arena_reserve_bytes: Bytes at the end of the arenas that the library
+ *                           keeps from general use. Module parameter
  * @out_device: Name of the device on its bus ("0000:00:04.0"), NUL-terminated;
  *              empty for IOSPACE_BUS_NONE
  *
@@ -171,30 +229,58 @@ struct iospace_info {
 	__u32 out_cache_line;
 	__u32 out_registers;
 	__u32 out_vectors;
+	__u32 out_zones;
+	__u32 out_pool;
+	__u32 out_arenas;
+	__u32 out_arena_max_blocks;
 	__u32 __reserved;
 	__aligned_u64 out_dma_mask;
 	__aligned_u64 out_max_file_bytes;
 	__aligned_u64 out_max_total_bytes;
+	__aligned_u64 out_max_converted_bytes;
+	__aligned_u64 out_max_segment_bytes;
+	__aligned_u64 out_max_contiguous_bytes;
+	__aligned_u64 out_pool_start;
+	__aligned_u64 out_pool_bytes;
+	__aligned_u64 out_arena_reserve_bytes;
 	char out_device[64];
 };
 #define IOSPACE_INFO _IO(IOSPACE_TYPE, IOSPACE_CMD_INFO)
 
 /**
+ * enum iospace_alloc_flags - What a buffer must be
+ * @IOSPACE_ALLOC_CONTIGUOUS: One segment. IOSPACE_MEMORY_COHERENT is always so
+ */
+enum iospace_alloc_flags {
+	IOSPACE_ALLOC_CONTIGUOUS = 1 << 0,
+};
+
+/**
  * struct iospace_alloc - ioctl(IOSPACE_ALLOC)
  * @size: sizeof(struct iospace_alloc)
- * @flags: Must be 0
+ * @flags: Combination of enum iospace_alloc_flags
  * @memory: enum iospace_memory asked for
- * @out_memory: enum iospace_memory in effect
+ * @out_memory: enum iospace_memory in effect: always @memory
  * @length: Bytes, at least 1
- * @out_length: @length rounded up to whole pages: what can be mapped, and what
- *              is charged
+ * @align: What the bus address of the buffer, of a scattered one of each segment,
+ *         is a multiple of: a power of two, or 0 for whole pages
+ * @boundary: No segment crosses a multiple of this bus address: a power of two,
+ *            at least a page, and at least @length if there is to be one
+ *            segment; 0 for none
+ * @zone: enum iospace_zone
+ * @address_bits: All bus addresses are below 1 << @address_bits, 8 to 64; 0 for
+ *                what the device reaches
+ * @out_length: @length rounded up to whole pages: what can be mapped. Charged are
+ *              these, and what alignment costs beside
  * @out_dma_addr: Address of the first byte as this device sees it
  * @out_mmap_offset: Offset for mmap()
  * @out_handle: Name of the buffer in this open file, never 0
- * @__reserved: Must be 0
+ * @out_segments: Pieces that are contiguous for the device, see SEGMENTS
  *
  * Allocates zeroed memory that the device reaches. EDQUOT: over the limit of
- * the file or of all files. EOPNOTSUPP: a memory type not in out_memory_types.
+ * the file, of all files, or of converted pages. EOPNOTSUPP: a memory type not
+ * in out_memory_types, or a zone or address that this machine can never give.
+ * ENOSPC: the device has a pool of its own, and it is full.
  */
 struct iospace_alloc {
 	__u32 size;
@@ -202,19 +288,91 @@ struct iospace_alloc {
 	__u32 memory;
 	__u32 out_memory;
 	__aligned_u64 length;
+	__aligned_u64 align;
+	__aligned_u64 boundary;
+	__u32 zone;
+	__u32 address_bits;
 	__aligned_u64 out_length;
 	__aligned_u64 out_dma_addr;
 	__aligned_u64 out_mmap_offset;
 	__u32 out_handle;
-	__u32 __reserved;
+	__u32 out_segments;
 };
 #define IOSPACE_ALLOC _IO(IOSPACE_TYPE, IOSPACE_CMD_ALLOC)
+
+/**
+ * struct iospace_segment - A piece of a buffer that is contiguous for the device
+ * @dma_addr: Its first byte as the device sees it
+ * @length: Bytes
+ */
+struct iospace_segment {
+	__aligned_u64 dma_addr;
+	__aligned_u64 length;
+};
+
+/**
+ * struct iospace_segments - ioctl(IOSPACE_SEGMENTS)
+ * @size: sizeof(struct iospace_segments)
+ * @flags: Must be 0
+ * @handle: out_handle of an ALLOC on the same open file
+ * @first: Index of the first segment to write (EINVAL from out_segments on)
+ * @count: Segments that @segments has room for, at least 1
+ * @out_count: Segments written
+ * @segments: Address of an array of struct iospace_segment
+ *
+ * Tells where the device finds a buffer. The lengths of all segments together
+ * are the buffer's out_length. ENOENT: no such handle, or the handle of a window.
+ */
+struct iospace_segments {
+	__u32 size;
+	__u32 flags;
+	__u32 handle;
+	__u32 first;
+	__u32 count;
+	__u32 out_count;
+	__aligned_u64 segments;
+};
+#define IOSPACE_SEGMENTS _IO(IOSPACE_TYPE, IOSPACE_CMD_SEGMENTS)
+
+/**
+ * enum iospace_sync_flags - Whose turn begins
+ * @IOSPACE_SYNC_FOR_DEVICE: The CPU has written, the device may begin
+ * @IOSPACE_SYNC_FOR_CPU: The device has ended, the CPU may read
+ */
+enum iospace_sync_flags {
+	IOSPACE_SYNC_FOR_DEVICE = 1 << 0,
+	IOSPACE_SYNC_FOR_CPU = 1 << 1,
+};
+
+/**
+ * struct iospace_sync - ioctl(IOSPACE_SYNC)
+ * @size: sizeof(struct iospace_sync)
+ * @flags: One of enum iospace_sync_flags
+ * @handle: out_handle of an ALLOC on the same open file
+ * @__reserved: Must be 0
+ * @offset: First byte, counted from the start of the buffer
+ * @length: Bytes, at least 1; the range lies inside the buffer
+ *
+ * Hands a range of a cached buffer to the device, or takes it back. Where the
+ * device does not snoop the range begins and ends on out_cache_line, or at the
+ * buffer's end. Needed only for IOSPACE_MEMORY_CACHED; does nothing, and is no
+ * error, for memory that needs no such call.
+ */
+struct iospace_sync {
+	__u32 size;
+	__u32 flags;
+	__u32 handle;
+	__u32 __reserved;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+#define IOSPACE_SYNC _IO(IOSPACE_TYPE, IOSPACE_CMD_SYNC)
 
 /**
  * struct iospace_free - ioctl(IOSPACE_FREE)
  * @size: sizeof(struct iospace_free)
  * @flags: Must be 0
- * @handle: out_handle of an ALLOC on the same open file
+ * @handle: out_handle of an ALLOC or a WINDOW on the same open file
  * @__reserved: Must be 0
  *
  * Ends the handle at once; it may be given out again later. Memory that is
@@ -228,6 +386,97 @@ struct iospace_free {
 	__u32 __reserved;
 };
 #define IOSPACE_FREE _IO(IOSPACE_TYPE, IOSPACE_CMD_FREE)
+
+/**
+ * enum iospace_arena_flags
+ * @IOSPACE_ARENA_ATTACH: Let this device reach the arena, and tell its address
+ */
+enum iospace_arena_flags {
+	IOSPACE_ARENA_ATTACH = 1 << 0,
+};
+
+/**
+ * enum iospace_arena_out_flags
+ * @IOSPACE_ARENA_SIDE_BY_SIDE: Windows of several memory types may be open at
+ *                              one time; without it one of another type is EBUSY
+ */
+enum iospace_arena_out_flags {
+	IOSPACE_ARENA_SIDE_BY_SIDE = 1 << 0,
+};
+
+/**
+ * struct iospace_arena - ioctl(IOSPACE_ARENA)
+ * @size: sizeof(struct iospace_arena)
+ * @flags: Combination of enum iospace_arena_flags
+ * @index: Below out_arenas (else ENOENT)
+ * @out_flags: Combination of enum iospace_arena_out_flags
+ * @out_address: Physical address, a whole page
+ * @out_bytes: Its size, whole pages
+ * @out_memory_types: Bit (1 << enum iospace_memory) for each type that WINDOW
+ *                    can give
+ * @__reserved: Must be 0
+ * @out_dma_addr: With IOSPACE_ARENA_ATTACH the address of its first byte as this
+ *                device sees it, valid until the device's last close; else 0
+ * @out_name: Name of its node in the device tree, NUL-terminated; else empty
+ *
+ * Describes an arena: memory that the system does not use, set aside when the
+ * module was loaded, and zeroed then. An arena is one trust domain: whoever may
+ * open a device may open windows on all of it. Its bus address is the device's:
+ * another device may see it elsewhere. EOPNOTSUPP: this device cannot reach all
+ * of the arena, or this kernel cannot map it for the device's IOMMU.
+ */
+struct iospace_arena {
+	__u32 size;
+	__u32 flags;
+	__u32 index;
+	__u32 out_flags;
+	__aligned_u64 out_address;
+	__aligned_u64 out_bytes;
+	__u32 out_memory_types;
+	__u32 __reserved;
+	__aligned_u64 out_dma_addr;
+	char out_name[32];
+};
+#define IOSPACE_ARENA _IO(IOSPACE_TYPE, IOSPACE_CMD_ARENA)
+
+/**
+ * struct iospace_window - ioctl(IOSPACE_WINDOW)
+ * @size: sizeof(struct iospace_window)
+ * @flags: Must be 0
+ * @memory: enum iospace_memory asked for
+ * @out_memory: enum iospace_memory in effect: always @memory
+ * @address: Physical address, a whole page
+ * @length: Bytes, whole pages; the range must not wrap (EINVAL)
+ * @out_mmap_offset: Offset for mmap(), of the whole window
+ * @out_handle: Name of the window in this open file, for FREE; never 0
+ * @__reserved: Must be 0
+ *
+ * Opens a window on physical memory. The range lies inside an arena; or, with
+ * CAP_SYS_RAWIO and not under lockdown, inside a range that the module's
+ * parameter "allow" declares, or in a register range of this device. All else
+ * is EPERM, RAM that the system uses always. A range that lies beyond what the
+ * CPU can address is EINVAL. A window other than an arena's is claimed while it
+ * is open: EBUSY if a driver has the range.
+ *
+ * EBUSY: the range, or a part of it, is open in another memory type, and this
+ * machine cannot have both (see IOSPACE_ARENA_SIDE_BY_SIDE). EOPNOTSUPP: a type
+ * that this machine cannot give here. Registers of a device are
+ * IOSPACE_MEMORY_DEVICE, those that are prefetchable also
+ * IOSPACE_MEMORY_WRITECOMBINE. A window ends when it was freed and its last
+ * mapping is gone.
+ */
+struct iospace_window {
+	__u32 size;
+	__u32 flags;
+	__u32 memory;
+	__u32 out_memory;
+	__aligned_u64 address;
+	__aligned_u64 length;
+	__aligned_u64 out_mmap_offset;
+	__u32 out_handle;
+	__u32 __reserved;
+};
+#define IOSPACE_WINDOW _IO(IOSPACE_TYPE, IOSPACE_CMD_WINDOW)
 
 /**
  * enum iospace_registers_flags - What a register window is

@@ -13,7 +13,7 @@ struct form {
 	uint32_t reserved;
 	/* A structure that works, or fails only with @expected. */
 	union {
-		uint32_t words[40];
+		uint32_t words[64];
 		struct iospace_info info;
 		struct iospace_alloc alloc;
 		struct iospace_free free;
@@ -31,7 +31,6 @@ static const struct form forms[] = {
 	}, {
 		.name = "ALLOC", .request = IOSPACE_ALLOC,
 		.size = sizeof(struct iospace_alloc),
-		.reserved = offsetof(struct iospace_alloc, __reserved),
 		.good.alloc = { .memory = IOSPACE_MEMORY_COHERENT, .length = 1 },
 	}, {
 		.name = "FREE", .request = IOSPACE_FREE,
