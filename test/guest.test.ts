@@ -3,7 +3,7 @@
  * inside emulated machines. Needs the lab's Debian packages; `node lib/lab/setup.mjs test` installs them.
  *
  * A machine is booted once and runs them all. A program fails by its exit code, and any warning of the kernel fails it
- * too.
+ * too. `npm test` has the core of the machines; IOSPACE_MACHINES=all has them all.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BootOptions, Machine } from '../lib/lab/index.js';
+import { machines } from './machines.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -21,45 +22,6 @@ const programs = readdirSync(`${root}test/guest`)
   .filter((name) => name.endsWith('.test.ts'))
   .map((name) => name.replace(/\.ts$/, '.js'));
 
-interface Row {
-  boot: BootOptions;
-  /** Commands that show, in the guest, that the machine is what the row says. */
-  shows: string[];
-}
-
-const edu1 = '/sys/class/misc/iospace1';
-const usesMsi = `ls ${edu1}/device/msi_irqs | grep .`;
-const translates = `grep -x translating ${edu1}/iommu`;
-
-/** What is varied: the kernel, the architecture, how interrupts arrive, what stands between device and memory. */
-const machines: Record<string, Row> = {
-  'pc 6.1': { boot: { machine: 'pc', kernel: '6.1' }, shows: ['uname -r | grep ^6.1', usesMsi] },
-  'pc 5.10': { boot: { machine: 'pc', kernel: '5.10' }, shows: ['uname -r | grep ^5.10', usesMsi] },
-  'pc 6.12': { boot: { machine: 'pc', kernel: '6.12' }, shows: ['uname -r | grep ^6.12', usesMsi] },
-  'pc 6.1 with INTx': {
-    boot: { machine: 'pc', kernel: '6.1', append: 'pci=nomsi' },
-    shows: [`! ${usesMsi}`],
-  },
-  'pc 6.1 with bounce buffers forced': {
-    boot: { machine: 'pc', kernel: '6.1', append: 'swiotlb=force' },
-    shows: ['dmesg | grep "software IO TLB"'],
-  },
-  'pc 6.1 behind an IOMMU': {
-    boot: {
-      machine: 'pc',
-      kernel: '6.1',
-      devices: ['intel-iommu,intremap=on', 'edu'],
-      append: 'intel_iommu=on iommu.strict=1',
-    },
-    shows: [translates],
-  },
-  'virt 6.1': { boot: { machine: 'virt', kernel: '6.1' }, shows: ['uname -m | grep aarch64', usesMsi] },
-  'virt 6.1 behind an IOMMU': {
-    boot: { machine: 'virt', kernel: '6.1', machineOptions: 'iommu=smmuv3' },
-    shows: [translates],
-  },
-};
-
 /** The C tests for an architecture: a static program. */
 function buildAbiTests(machine: BootOptions['machine']): string {
   const [arch, compiler] = machine === 'virt' ? ['arm64', 'aarch64-linux-gnu-gcc'] : ['amd64', 'gcc'];
@@ -68,7 +30,11 @@ function buildAbiTests(machine: BootOptions['machine']): string {
   return `${out}/iospace-abi`;
 }
 
-describe.each(Object.entries(machines))('%s', (_name, { boot, shows }) => {
+const rows = Object.entries(machines).filter(
+  ([_name, { core }]) => core || process.env['IOSPACE_MACHINES'] === 'all',
+);
+
+describe.each(rows)('%s', (_name, { boot, shows }) => {
   let machine: Machine;
 
   beforeAll(async () => {
