@@ -7,8 +7,10 @@ import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import {
   type Arch,
+  applyOverlay,
   cacheDirectory,
   cleanCache,
+  type DeviceTreeChange,
   defaultNodeMajor,
   fetchedKernels,
   fetchKernel,
@@ -35,6 +37,7 @@ interface RunFlags {
   memory?: string;
   machineOptions?: string;
   device: string[];
+  deviceTreeOverlay: string[];
   bind: string[];
   mount: string[];
   env: string[];
@@ -65,6 +68,15 @@ function environment(words: readonly string[]): Record<string, string> {
       return [name, value.length === 0 ? (process.env[name] ?? '') : value.join('=')];
     }),
   );
+}
+
+/** Applies overlays in their order. */
+function overlays(sources: readonly string[]): DeviceTreeChange {
+  return async (file) => {
+    for (const source of sources) {
+      await applyOverlay(file, source);
+    }
+  };
 }
 
 /** The first SIGINT is for the program in the guest, the second for the machine. So is SIGTERM. */
@@ -101,6 +113,7 @@ async function run(argv: string[], flags: RunFlags): Promise<number> {
     memory: flags.memory,
     machineOptions: flags.machineOptions,
     devices: flags.device,
+    deviceTree: flags.deviceTreeOverlay.length > 0 ? overlays(flags.deviceTreeOverlay) : undefined,
     bind: flags.bind,
     mounts: flags.mount.length > 0 ? flags.mount : undefined,
     monitor: flags.monitor,
@@ -193,6 +206,12 @@ export function addLabCommands(program: Command): void {
     .option(
       '--device <device>',
       'a device, as QEMU takes it; edu is bound to iospace (repeatable)',
+      repeated,
+      [],
+    )
+    .option(
+      '--device-tree-overlay <file>',
+      "a .dts that is applied to the machine's device tree before it boots (repeatable)",
       repeated,
       [],
     )

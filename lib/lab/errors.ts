@@ -8,7 +8,7 @@
  * What went wrong in the lab itself, as opposed to the program in the machine.
  *
  * - `ERR_IOSPACE_LAB_MISSING`: a tool or a package that the lab needs is not there; the message says which
- * - `ERR_IOSPACE_LAB_BUILD`: the kernel module, the addon or the guest image could not be built
+ * - `ERR_IOSPACE_LAB_BUILD`: the kernel module, the addon, the guest image or a device tree could not be built
  * - `ERR_IOSPACE_LAB_KERNEL`: the guest's kernel reported an oops, a warning, a bug or a panic
  * - `ERR_IOSPACE_LAB_TIMEOUT`: the boot or a command took longer than allowed
  * - `ERR_IOSPACE_LAB_QEMU`: QEMU ended, or could not be started

@@ -5,6 +5,7 @@
  */
 export { buildAddon } from './addon.js';
 export { type CacheEntry, cacheDirectory, cleanCache, listCache } from './cache.js';
+export { applyOverlay, type DeviceTreeChange } from './device-tree.js';
 export { LabError, type LabErrorCode } from './errors.js';
 export { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
 export {

@@ -3,10 +3,12 @@
  *
  * @module
  */
+import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { abortError, invalidState, wrongType, wrongValue } from '../errors.js';
 import { buildAddon } from './addon.js';
 import { deferred } from './deferred.js';
+import { changedDeviceTree, type DeviceTreeChange } from './device-tree.js';
 import { LabError, type LabErrorCode } from './errors.js';
 import { encodeCommand, encodeFrame, type Frame, FrameDecoder, frameType } from './frames.js';
 import { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
@@ -43,6 +45,11 @@ export interface BootOptions {
   devices?: readonly string[] | undefined;
   /** Added to QEMU's `-machine`: `iommu=smmuv3` puts the SMMU of `virt` before its devices. */
   machineOptions?: string | undefined;
+  /**
+   * Changes the machine's device tree before it boots. Called with the path of the tree that this very machine has, as
+   * QEMU describes it; whatever the file holds when the promise resolves is what the kernel gets. `pc` has none.
+   */
+  deviceTree?: DeviceTreeChange | undefined;
   /** Names of more devices that are handed to iospace: PCI functions or platform devices, `3f007000.dma`. */
   bind?: readonly string[] | undefined;
   /**
@@ -109,6 +116,9 @@ async function prepare(options: BootOptions): Promise<Parts> {
   const model = machineModels[name];
   const { arch, qemu } = model;
   oneOf(`the arch of ${name}`, options.arch ?? arch, [arch]);
+  if (options.deviceTree !== undefined && !model.hasDeviceTree) {
+    throw wrongValue('machine', 'one that has a device tree', name);
+  }
   const kernelName = oneOf('kernel', options.kernel ?? '6.1', kernelNames);
   const node = oneOf('node', options.node ?? defaultNodeMajor(), nodeMajors);
   const fetch: FetchOptions = { signal: options.signal, onProgress: options.onProgress };
@@ -256,21 +266,29 @@ export class Machine {
     const parts = await prepare(options);
     const devices = (options.devices ?? []).map(reachingMemory);
     const mounts = mountsOf(options, parts);
+    const qemuOptions = qemuArguments(options, parts, mounts, devices);
     const initrd = await bootImage(parts.image, {
       setup: setupOf(options, parts, mounts, devices),
       module: parts.module,
       copies:
         parts.model.files === 'copy' ? mounts.map(({ host, guest }) => ({ from: host, to: guest })) : [],
     });
-    options.onProgress?.(`booting ${parts.name} with Linux ${parts.kernel.release}`);
-    const begin = performance.now();
+    let deviceTree: FileHandle | undefined;
+    let begin: number;
     let machine: Machine;
     try {
+      if (options.deviceTree !== undefined) {
+        const described = [...qemuOptions, '-kernel', parts.kernel.image];
+        deviceTree = await changedDeviceTree(parts.model.qemu, described, options.deviceTree, signal);
+      }
+      options.onProgress?.(`booting ${parts.name} with Linux ${parts.kernel.release}`);
+      begin = performance.now();
       const qemu = new Qemu({
         program: parts.model.qemu,
-        arguments: qemuArguments(options, parts, mounts, devices),
+        arguments: qemuOptions,
         kernel: parts.kernel.image,
         initrd,
+        deviceTree,
         append: commandLine(parts, options.append),
         virtio: parts.model.agent === 'virtio',
         monitor: options.monitor,
@@ -278,6 +296,7 @@ export class Machine {
       machine = new Machine(parts, qemu, mounts, options);
     } finally {
       await initrd.close();
+      await deviceTree?.close();
     }
     await machine.#untilReady(timeout, signal);
     machine.#bootSeconds = (performance.now() - begin) / 1000;

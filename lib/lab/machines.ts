@@ -20,6 +20,8 @@ export interface MachineModel {
   console: string;
   /** Where the agent listens: on a virtio port, or on a second serial line, the device of which is named. */
   agent: 'virtio' | { serial: string };
+  /** Whether firmware describes it to the kernel by a device tree. */
+  hasDeviceTree: boolean;
   /** Whether host directories are mounted, or copied into the guest's memory as it boots. */
   files: 'mount' | 'copy';
   /** The arguments that make the machine. */
@@ -37,6 +39,7 @@ export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
     memory: '1G',
     console: 'ttyS0',
     agent: 'virtio',
+    hasDeviceTree: false,
     files: 'mount',
     // The split interrupt controller is what intel-iommu's interrupt remapping needs.
     arguments: () => ['-M', 'q35,kernel-irqchip=split', '-cpu', 'max', '-smp', '2'],
@@ -48,6 +51,7 @@ export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
     memory: '1G',
     console: 'ttyAMA0',
     agent: 'virtio',
+    hasDeviceTree: true,
     files: 'mount',
     arguments: () => ['-M', 'virt', '-cpu', 'cortex-a72', '-smp', '2'],
   },
@@ -58,6 +62,7 @@ export const machineModels: Readonly<Record<MachineName, MachineModel>> = {
     memory: '1G',
     console: 'ttyAMA0,115200',
     agent: { serial: '/dev/ttyS1' },
+    hasDeviceTree: true,
     files: 'copy',
     arguments: (kernel) => {
       const deviceTree = join(kernel.deviceTrees, 'broadcom/bcm2837-rpi-3-b.dtb');

@@ -11,7 +11,7 @@ import { LabError } from './errors.js';
 import { endsWithUs, missingTool } from './tools.js';
 
 /** The descriptors that QEMU gets from us, in the order of `stdio` below. */
-const fd = { log: 3, control: 4, agent: 5, initrd: 6 } as const;
+const fd = { log: 3, control: 4, agent: 5, initrd: 6, deviceTree: 7 } as const;
 
 export interface QemuOptions {
   program: string;
@@ -19,6 +19,8 @@ export interface QemuOptions {
   arguments: readonly string[];
   kernel: string;
   initrd: FileHandle;
+  /** Takes the place of the device tree that the machine would have. */
+  deviceTree: FileHandle | undefined;
   append: string;
   /** Whether the agent is reached by a virtio port, else by the second serial line. */
   virtio: boolean;
@@ -29,7 +31,7 @@ export interface QemuOptions {
 /** The name of the virtio port on which the agent listens. */
 export const agentPort = 'iospace';
 
-function channel(name: keyof typeof fd): string[] {
+function channel(name: 'log' | 'control' | 'agent'): string[] {
   return ['-chardev', `socket,id=${name},fd=${fd[name]}`];
 }
 
@@ -45,6 +47,7 @@ function allArguments(options: QemuOptions): string[] {
     ...['-mon', 'chardev=control,mode=control'],
     ...serial,
     ...(options.virtio ? port : []),
+    ...(options.deviceTree === undefined ? [] : ['-machine', `dtb=/proc/self/fd/${fd.deviceTree}`]),
     ...['-kernel', options.kernel, '-initrd', `/proc/self/fd/${fd.initrd}`, '-append', options.append],
     ...(options.monitor === undefined
       ? []
@@ -80,7 +83,16 @@ export class Qemu {
 
   constructor(options: QemuOptions) {
     this.#process = spawn('setpriv', [...endsWithUs, options.program, ...allArguments(options)], {
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', 'pipe', options.initrd.fd],
+      stdio: [
+        'ignore',
+        'ignore',
+        'pipe',
+        'pipe',
+        'pipe',
+        'pipe',
+        options.initrd.fd,
+        options.deviceTree?.fd ?? 'ignore',
+      ],
       // A Ctrl-C at the terminal is for the program in the guest.
       detached: true,
     });

@@ -18,6 +18,8 @@ const packageOf: Readonly<Record<string, string>> = {
   bsdtar: 'libarchive-tools',
   cmake: 'cmake',
   depmod: 'kmod',
+  dtc: 'device-tree-compiler',
+  fdtoverlay: 'device-tree-compiler',
   flock: 'util-linux',
   gcc: 'g++',
   make: 'make',
