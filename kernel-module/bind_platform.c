@@ -101,6 +101,7 @@ static void iospace_supply_put(struct device *dev,
 
 static void iospace_platform_disable(struct iospace_device *idev)
 {
+	iospace_pool_release(idev);
 	iospace_supply_put(idev->dev, idev->bus_data);
 }
 
@@ -199,19 +200,24 @@ static int iospace_platform_probe(struct platform_device *pdev)
 		ret = PTR_ERR(idev);
 		goto put_supply;
 	}
+	ret = iospace_pool_init(idev);
+	if (ret)
+		goto abort_device;
 	ret = iospace_platform_add_regs(idev, pdev);
 	if (ret)
-		goto abort_device;
+		goto release_pool;
 	ret = iospace_platform_add_vectors(idev, pdev);
 	if (ret)
-		goto abort_device;
+		goto release_pool;
 
 	ret = iospace_device_publish(idev);
 	if (ret)
-		goto abort_device;
+		goto release_pool;
 	platform_set_drvdata(pdev, idev);
 	return 0;
 
+release_pool:
+	iospace_pool_release(idev);
 abort_device:
 	iospace_device_abort(idev);
 put_supply:

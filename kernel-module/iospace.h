@@ -83,6 +83,18 @@ struct iospace_regs {
 	void __iomem *base;
 };
 
+/**
+ * struct iospace_pool_region - The device's own memory
+ * @kind: IOSPACE_POOL_NONE: it has none, and the other members are 0
+ * @start: Physical address
+ * @bytes: Size
+ */
+struct iospace_pool_region {
+	enum iospace_pool kind;
+	phys_addr_t start;
+	u64 bytes;
+};
+
 struct iospace_vector;
 
 /**
@@ -157,6 +169,7 @@ struct iospace_subscription {
  * @started: The binder's start succeeded, quiesce is to come; under open_lock
  * @ended: What quiesce said last; true before the first start
  * @status: The page that IOSPACE_STATUS_OFFSET shows
+ * @pool: Where its memory comes from; fixed before it is published
  * @bytes: Charged for buffers
  * @held_bytes: The part of @bytes that waits for the last close
  * @open_lock: See the top of this file
@@ -184,6 +197,7 @@ struct iospace_device {
 	bool started;
 	bool ended;
 	struct iospace_status *status;
+	struct iospace_pool_region pool;
 	u64 bytes;
 	u64 held_bytes;
 
@@ -288,6 +302,13 @@ void iospace_buffer_close_file(struct iospace_file *file, bool last);
 void iospace_buffer_drain(struct iospace_device *idev);
 u64 iospace_buffer_bytes(struct iospace_device *idev);
 u64 iospace_buffer_held_bytes(struct iospace_device *idev);
+
+/* pool.c */
+int iospace_pool_init(struct iospace_device *idev);
+void iospace_pool_release(struct iospace_device *idev);
+bool iospace_pool_holds(struct iospace_device *idev, phys_addr_t start,
+			u64 length);
+u32 iospace_pool_memory_types(struct iospace_device *idev);
 
 /* registers.c */
 int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
