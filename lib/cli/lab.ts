@@ -167,14 +167,14 @@ async function list(): Promise<number> {
 }
 
 async function fetch(names: string[], { arch }: { arch: string[] }): Promise<number> {
-  const wanted = names.length === 0 ? kernelNames : names;
+  const wanted = names.length === 0 ? kernelNames.filter((name) => name !== 'debug') : names;
   for (const name of wanted) {
     if (!(kernelNames as string[]).includes(name)) {
       throw new InvalidArgumentError(`expected kernels out of ${kernelNames.join(', ')}, got ${name}`);
     }
   }
   for (const name of wanted as KernelName[]) {
-    for (const one of arch as Arch[]) {
+    for (const one of name === 'debug' ? (['amd64'] as const) : (arch as Arch[])) {
       const { release, directory } = await fetchKernel(name, one, { onProgress: progress });
       console.log(`${release}: ${directory}`);
     }
@@ -194,7 +194,11 @@ export function addLabCommands(program: Command): void {
     .argument('<command...>', 'the command and its arguments, after --')
     .addOption(new Option('--machine <name>', 'machine').choices(machineNames).default('pc'))
     .addOption(new Option('--arch <arch>', "architecture; must be the machine's").choices(['amd64', 'arm64']))
-    .addOption(new Option('--kernel <version>', "Debian's kernel").choices(kernelNames).default('6.1'))
+    .addOption(
+      new Option('--kernel <version>', "Debian's kernel, or the debug kernel")
+        .choices(kernelNames)
+        .default('6.1'),
+    )
     .addOption(
       new Option('--node <major>', 'Node in the guest')
         .choices(nodeMajors.map(String))
@@ -233,7 +237,7 @@ export function addLabCommands(program: Command): void {
     .action(() => report(1, list));
   lab
     .command('fetch')
-    .description('fetch kernels; all of them where none is named')
+    .description("fetch kernels; all of Debian's where none is named; the debug kernel is built, for amd64")
     .argument('[kernels...]', kernelNames.join(', '))
     .option('--arch <arch...>', 'architectures', ['amd64', 'arm64'])
     .action((names: string[], flags: { arch: string[] }) => report(1, () => fetch(names, flags)));

@@ -12,7 +12,7 @@ import { isAbsolute, join } from 'node:path';
 import { missingTool, throwIfAborted } from './tools.js';
 
 /** The rooms of the cache: one directory and one lock each. That of apt is arranged by apt. */
-const cacheKinds = ['apt', 'packages', 'kernels', 'modules', 'node', 'images'] as const;
+const cacheKinds = ['apt', 'packages', 'kernels', 'debug-kernels', 'modules', 'node', 'images'] as const;
 export type CacheKind = (typeof cacheKinds)[number];
 
 /** The directory of the cache: `$XDG_CACHE_HOME/iospace`, else `~/.cache/iospace`. */
@@ -66,7 +66,7 @@ export async function withLock<T>(kind: CacheKind, body: () => Promise<T>, signa
 }
 
 /** Every change of a source file leaves an entry in these rooms. */
-const growing: readonly CacheKind[] = ['images', 'modules'];
+const growing: readonly CacheKind[] = ['debug-kernels', 'images', 'modules'];
 const unusedAfter = 7 * 24 * 3600 * 1000;
 
 /** What begins with a dot is not finished. */

@@ -1,12 +1,13 @@
 /**
  * Debian's kernels: image, modules and headers of one package version, unpacked into the cache and kept there,
- * so that a kernel does not change under a test between two runs.
+ * so that a kernel does not change under a test between two runs. And one that is built here, to find mistakes.
  *
  * @module
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cached, cacheRoom, exists } from './cache.js';
+import { type CacheKind, cached, cacheRoom, exists } from './cache.js';
+import { buildDebugKernel, debugDemands, debugKernelKey } from './debug-kernel.js';
 import { LabError } from './errors.js';
 import { type FetchOptions, findPackages, isGone, unpackPackages } from './packages.js';
 import { tool } from './tools.js';
@@ -21,10 +22,12 @@ const versions = {
   '6.12': String.raw`6\.12\.[0-9]+\+deb12(\.[0-9]+)?`,
 } as const;
 
-export type KernelName = keyof typeof versions;
+type DebianKernelName = keyof typeof versions;
 
-/** The kernels that {@link fetchKernel} knows, oldest first. */
-export const kernelNames = Object.keys(versions) as KernelName[];
+export type KernelName = DebianKernelName | 'debug';
+
+/** The kernels that {@link fetchKernel} knows: Debian's, oldest first, and the debug kernel, which is for amd64. */
+export const kernelNames = [...(Object.keys(versions) as DebianKernelName[]), 'debug'] as KernelName[];
 
 /** A kernel in the cache. */
 export interface Kernel {
@@ -42,6 +45,8 @@ export interface Kernel {
   headers: string;
   /** The device trees of Debian's package; none on amd64. */
   deviceTrees: string;
+  /** What it asks of a machine beyond what is usual. */
+  demands?: { memory: string; timeout: number };
 }
 
 /** Newest first: numbers in a package's name compare as numbers. */
@@ -54,7 +59,7 @@ interface Release {
 }
 
 /** The releases of which both the image and the headers are listed, newest first. */
-async function knownReleases(name: KernelName, arch: Arch, options: FetchOptions): Promise<Release[]> {
+async function knownReleases(name: DebianKernelName, arch: Arch, options: FetchOptions): Promise<Release[]> {
   const pattern = `^linux-(image|headers)-${versions[name]}-${arch}(-unsigned)?$`;
   const packages = new Set(await findPackages(pattern, options));
   return [...packages]
@@ -87,7 +92,7 @@ function packagesOf({ release, image }: Release, arch: Arch): string[] {
 /** Fetches the newest release that the mirror holds, and returns its name. */
 async function unpackNewest(
   directory: string,
-  name: KernelName,
+  name: DebianKernelName,
   arch: Arch,
   options: FetchOptions,
 ): Promise<string> {
@@ -110,9 +115,9 @@ async function unpackNewest(
   throw failure;
 }
 
-async function makeKernel(
+async function makeDebianKernel(
   directory: string,
-  name: KernelName,
+  name: DebianKernelName,
   arch: Arch,
   options: FetchOptions,
 ): Promise<void> {
@@ -133,19 +138,30 @@ async function kernelAt(directory: string, name: KernelName, arch: Arch): Promis
     modules: join(directory, 'lib/modules', release),
     headers: join(directory, 'usr/src', `linux-headers-${release}`),
     deviceTrees: join(directory, 'usr/lib', `linux-image-${release}`),
+    ...(name === 'debug' && { demands: debugDemands }),
   };
+}
+
+/** Where a kernel is in the cache. The debug kernel has a room of its own: its build would keep others waiting. */
+async function placeOf(name: KernelName, arch: Arch): Promise<{ kind: CacheKind; key: string }> {
+  return name === 'debug'
+    ? { kind: 'debug-kernels', key: `${arch}-${await debugKernelKey()}` }
+    : { kind: 'kernels', key: `${name}-${arch}` };
 }
 
 /**
  * The kernel of that name, fetched from the Debian mirror where it is not in the cache yet: the newest release
- * at that time.
+ * at that time. The debug kernel is built from the newest source, which takes minutes.
  *
  * @throws LabError with code `ERR_IOSPACE_LAB_MISSING` where it is not to be had
  */
 export async function fetchKernel(name: KernelName, arch: Arch, options: FetchOptions = {}): Promise<Kernel> {
-  const make = (directory: string) => makeKernel(directory, name, arch, options);
-  const directory = await cached('kernels', `${name}-${arch}`, make, options.signal);
-  return kernelAt(directory, name, arch);
+  const make = (directory: string) =>
+    name === 'debug'
+      ? buildDebugKernel(directory, arch, options)
+      : makeDebianKernel(directory, name, arch, options);
+  const { kind, key } = await placeOf(name, arch);
+  return kernelAt(await cached(kind, key, make, options.signal), name, arch);
 }
 
 /** The kernels that are in the cache. */
@@ -153,7 +169,8 @@ export async function fetchedKernels(): Promise<Kernel[]> {
   const kernels: Kernel[] = [];
   for (const name of kernelNames) {
     for (const arch of ['amd64', 'arm64'] as const) {
-      const directory = join(cacheRoom('kernels'), `${name}-${arch}`);
+      const { kind, key } = await placeOf(name, arch);
+      const directory = join(cacheRoom(kind), key);
       if (await exists(directory)) {
         kernels.push(await kernelAt(directory, name, arch));
       }

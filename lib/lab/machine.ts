@@ -60,7 +60,7 @@ export interface BootOptions {
   mounts?: readonly string[] | undefined;
   /** Added to the kernel's command line. */
   append?: string | undefined;
-  /** As QEMU's `-m` takes it. Default: `1G`. */
+  /** As QEMU's `-m` takes it. Default: `1G`; with the debug kernel `2G`. */
   memory?: string | undefined;
   /** A socket that is made for QEMU's human monitor, for use by others. */
   monitor?: string | undefined;
@@ -70,7 +70,10 @@ export interface BootOptions {
   loadModule?: boolean | undefined;
   /** Ends the machine; a boot in progress rejects with an AbortError, running commands too. */
   signal?: AbortSignal | undefined;
-  /** Seconds that the machine may take until it is ready; fetching and building is not counted. Default: 120. */
+  /**
+   * Seconds that the machine may take until it is ready; fetching and building is not counted. Default: 120; with the
+   * debug kernel 600.
+   */
   timeout?: number | undefined;
   /** Told what is being fetched, built, booted. */
   onProgress?: ((message: string) => void) | undefined;
@@ -189,7 +192,7 @@ function qemuArguments(
   return [
     ...model.arguments(kernel),
     ...(options.machineOptions === undefined ? [] : ['-machine', options.machineOptions]),
-    ...['-m', options.memory ?? model.memory],
+    ...['-m', options.memory ?? kernel.demands?.memory ?? model.memory],
     ...devices.flatMap((device) => ['-device', device]),
     ...(model.files === 'mount'
       ? [
@@ -261,7 +264,7 @@ export class Machine {
    * @throws TypeError with code `ERR_INVALID_ARG_VALUE` for what no machine has; LabError for what fails
    */
   static async boot(options: BootOptions = {}): Promise<Machine> {
-    const { signal, timeout = defaultTimeout } = options;
+    const { signal } = options;
     throwIfAborted(signal);
     const parts = await prepare(options);
     const devices = (options.devices ?? []).map(reachingMemory);
@@ -298,6 +301,7 @@ export class Machine {
       await initrd.close();
       await deviceTree?.close();
     }
+    const timeout = options.timeout ?? parts.kernel.demands?.timeout ?? defaultTimeout;
     await machine.#untilReady(timeout, signal);
     machine.#bootSeconds = (performance.now() - begin) / 1000;
     return machine;

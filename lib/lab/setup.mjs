@@ -29,10 +29,11 @@ const packages = {
     'qemu-system-x86',
     'xz-utils',
   ],
+  debugKernel: ['bc', 'bison', 'flex'],
   tests: ['clang-format', 'clang-tidy', 'device-tree-compiler', 'sparse'],
 };
 
-const purposes = { demo: ['addon', 'lab'], test: ['addon', 'lab', 'tests'] };
+const purposes = { demo: ['addon', 'lab'], test: ['addon', 'lab', 'debugKernel', 'tests'] };
 
 function fail(message) {
   console.error(`setup: ${message}`);

@@ -15,9 +15,12 @@ const packageOf: Readonly<Record<string, string>> = {
   'aarch64-linux-gnu-readelf': 'binutils-aarch64-linux-gnu',
   'aarch64-linux-gnu-strip': 'binutils-aarch64-linux-gnu',
   'apt-get': 'apt',
+  bc: 'bc',
+  bison: 'bison',
   bsdtar: 'libarchive-tools',
   cmake: 'cmake',
   depmod: 'kmod',
+  flex: 'flex',
   dtc: 'device-tree-compiler',
   fdtoverlay: 'device-tree-compiler',
   flock: 'util-linux',
@@ -51,6 +54,8 @@ export interface ToolOptions {
   failure?: LabErrorCode;
   /** `true`: it may outlive this process, and needs no `setpriv`, which small systems lack. Default: `false`. */
   mayOutlive?: boolean;
+  /** Gets what it writes to stdout as it comes, too. */
+  onStdout?: (text: string) => void;
 }
 
 /**
@@ -71,10 +76,10 @@ function lastLines(text: string, count = 30): string {
  * {@link ToolOptions.failure} and the end of its output where it fails
  */
 export function tool(name: string, args: readonly string[], options: ToolOptions = {}): Promise<string> {
-  const { cwd, env, signal, failure = 'ERR_IOSPACE_LAB_BUILD', mayOutlive = false } = options;
+  const { cwd, env, signal, failure = 'ERR_IOSPACE_LAB_BUILD', mayOutlive = false, onStdout } = options;
   const [program, words] = mayOutlive ? [name, args] : ['setpriv', [...endsWithUs, name, ...args]];
   return new Promise((resolve, reject) => {
-    execFile(
+    const { stdout: output } = execFile(
       program,
       words,
       {
@@ -99,6 +104,9 @@ export function tool(name: string, args: readonly string[], options: ToolOptions
         }
       },
     );
+    if (onStdout !== undefined) {
+      output?.on('data', onStdout);
+    }
   });
 }
 
