@@ -52,7 +52,9 @@ enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
 
 u32 iospace_device_memory_types(struct iospace_device *idev)
 {
-	return dma_can_mmap(idev->dev) ? BIT(IOSPACE_MEMORY_COHERENT) : 0;
+	u32 types = dma_can_mmap(idev->dev) ? BIT(IOSPACE_MEMORY_COHERENT) : 0;
+
+	return types & iospace_pool_memory_types(idev);
 }
 
 u64 iospace_device_dma_mask(struct iospace_device *idev)
@@ -98,9 +100,12 @@ int iospace_device_info(struct iospace_file *file, void *args)
 		.out_cache_line = dma_get_cache_alignment(),
 		.out_registers = idev->regs_count,
 		.out_vectors = idev->vector_count,
+		.out_pool = idev->pool.kind,
 		.out_dma_mask = iospace_device_dma_mask(idev),
 		.out_max_file_bytes = READ_ONCE(iospace_max_file_bytes),
 		.out_max_total_bytes = READ_ONCE(iospace_max_total_bytes),
+		.out_pool_start = idev->pool.start,
+		.out_pool_bytes = idev->pool.bytes,
 	};
 	if (idev->ops->bus != IOSPACE_BUS_NONE)
 		strscpy(info->out_device, dev_name(idev->dev),
