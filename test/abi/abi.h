@@ -102,5 +102,6 @@ void test_registers(void);
 void test_interrupts(void);
 void test_transfer(void);
 void test_lifetime(void);
+void test_faults(void);
 
 #endif
