@@ -277,6 +277,7 @@ static const struct {
 	{ "registers", test_registers },
 	{ "interrupts", test_interrupts },
 	{ "transfer", test_transfer },
+	{ "pool", test_pool },
 	{ "lifetime", test_lifetime },
 	{ "faults", test_faults },
 };

@@ -101,6 +101,7 @@ void test_memory(void);
 void test_registers(void);
 void test_interrupts(void);
 void test_transfer(void);
+void test_pool(void);
 void test_lifetime(void);
 void test_faults(void);
 
