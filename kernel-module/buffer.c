@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A buffer: memory that the device reaches, and who is charged for it.
+ * A buffer: its handle, how long it lives, and who is charged for it. Where its
+ * memory comes from, and what is done with it, is its kind's: struct
+ * iospace_buffer_ops.
  *
  * The structure lives as long as its handle and its mappings. The memory lives
  * as long, and at most as long as the device is bound. It goes back to the
  * kernel only when the device can no longer write to it: the user said so
- * (FREE), or an IOMMU forbids it, or the device was made quiet at its last
- * close. Until then a buffer whose file has gone is held back.
+ * (FREE), or the device was made quiet at its last close. Until then a buffer
+ * whose file has gone is held back.
  *
  * Takes memory_lock (also under mmap_lock), and a lock of its own for charges.
  */
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/module.h>
+#include <linux/uaccess.h>
 
 #include "compat.h"
 #include "iospace.h"
@@ -45,8 +49,10 @@ static bool iospace_charge_exceeds(u64 used, u64 bytes, u64 limit)
 	return bytes > limit || used > limit - bytes;
 }
 
-static int iospace_charge(struct iospace_file *file, size_t bytes)
+/* What alignment costs, beside what iospace_buffer_init() charged. */
+int iospace_buffer_charge_more(struct iospace_buffer *buffer, size_t bytes)
 {
+	struct iospace_file *file = buffer->file;
 	int ret = -EDQUOT;
 
 	spin_lock(&iospace_charge_lock);
@@ -57,6 +63,7 @@ static int iospace_charge(struct iospace_file *file, size_t bytes)
 		file->bytes += bytes;
 		file->idev->bytes += bytes;
 		iospace_total_bytes += bytes;
+		buffer->charged += bytes;
 		ret = 0;
 	}
 	spin_unlock(&iospace_charge_lock);
@@ -77,20 +84,53 @@ static void iospace_uncharge(struct iospace_device *idev,
 	spin_unlock(&iospace_charge_lock);
 }
 
-/* Gives the memory back, once. */
-static void iospace_buffer_give_back(struct iospace_buffer *buffer)
+/**
+ * iospace_buffer_init() - Begin a buffer, and charge for it
+ * @buffer: The first member of its kind's structure, from kzalloc()
+ * @file: Who is charged
+ * @ops: Its kind
+ * @memory: Type in effect
+ * @size: Bytes that can be mapped, whole pages
+ * @charged: Bytes to charge
+ *
+ * The kind then gets its memory and tells how many segments it has. Until
+ * iospace_buffer_add() it goes by iospace_buffer_abort().
+ *
+ * Return: 0, or -EDQUOT, and @buffer remains the caller's.
+ */
+int iospace_buffer_init(struct iospace_buffer *buffer,
+			struct iospace_file *file,
+			const struct iospace_buffer_ops *ops,
+			enum iospace_memory memory, size_t size, size_t charged)
+{
+	kref_init(&buffer->kref);
+	buffer->idev = file->idev;
+	buffer->file = file;
+	buffer->ops = ops;
+	buffer->memory = memory;
+	buffer->size = size;
+	return iospace_buffer_charge_more(buffer, charged);
+}
+
+/** iospace_buffer_abort() - End a buffer that has no memory and no handle */
+void iospace_buffer_abort(struct iospace_buffer *buffer)
+{
+	iospace_uncharge(buffer->idev, buffer->file, buffer->charged);
+	kfree(buffer);
+}
+
+static void iospace_buffer_release(struct iospace_buffer *buffer)
 {
 	struct iospace_device *idev = buffer->idev;
 
 	lockdep_assert_held(&idev->memory_lock);
-	if (!buffer->cpu_addr)
+	if (buffer->released)
 		return;
 
 	list_del(&buffer->node);
-	dma_free_attrs(idev->dev, buffer->size, buffer->cpu_addr,
-		       buffer->dma_addr, 0);
-	buffer->cpu_addr = NULL;
-	iospace_uncharge(idev, buffer->file, buffer->size);
+	buffer->ops->release(buffer);
+	buffer->released = true;
+	iospace_uncharge(idev, buffer->file, buffer->charged);
 }
 
 static void iospace_buffer_destroy(struct kref *kref)
@@ -100,7 +140,7 @@ static void iospace_buffer_destroy(struct kref *kref)
 
 	/* Under the lock: remove() may be giving the same memory back. */
 	mutex_lock(&buffer->idev->memory_lock);
-	iospace_buffer_give_back(buffer);
+	iospace_buffer_release(buffer);
 	mutex_unlock(&buffer->idev->memory_lock);
 	kfree(buffer);
 }
@@ -110,129 +150,278 @@ void iospace_buffer_put(struct iospace_buffer *buffer)
 	kref_put(&buffer->kref, iospace_buffer_destroy);
 }
 
-/* The buffer whose mapping begins at @pgoff, with a reference; or NULL. */
-struct iospace_buffer *iospace_buffer_get(struct iospace_file *file,
-					  unsigned long pgoff)
+/* With the lock of the handles. NULL if user space was not told of it. */
+static struct iospace_buffer *iospace_buffer_find(struct iospace_file *file,
+						  u32 handle)
 {
-	struct iospace_buffer *buffer = NULL;
-	u32 handle;
+	struct iospace_buffer *buffer = xa_load(&file->buffers, handle);
 
-	if (!iospace_mmap_handle_at(pgoff, &handle))
-		return NULL;
+	return buffer && buffer->published ? buffer : NULL;
+}
+
+/* The buffer of a handle, with a reference; or NULL. */
+struct iospace_buffer *iospace_buffer_get(struct iospace_file *file, u32 handle)
+{
+	struct iospace_buffer *buffer;
 
 	xa_lock(&file->buffers);
-	buffer = xa_load(&file->buffers, handle);
+	buffer = iospace_buffer_find(file, handle);
 	if (buffer)
 		kref_get(&buffer->kref);
 	xa_unlock(&file->buffers);
 	return buffer;
 }
 
-static int iospace_buffer_check(struct iospace_device *idev,
-				const struct iospace_alloc *alloc)
+/**
+ * iospace_buffer_add() - Give a complete buffer to its file
+ * @buffer: The buffer; its first reference is the handle's from here
+ * @handle: Set to its handle, which is nobody's before iospace_buffer_publish()
+ *
+ * Return: 0; or an error, and the buffer is gone.
+ */
+int iospace_buffer_add(struct iospace_buffer *buffer, u32 *handle)
 {
-	if (alloc->flags || !alloc->length)
-		return -EINVAL;
-	if (alloc->memory < IOSPACE_MEMORY_CACHED ||
-	    alloc->memory > IOSPACE_MEMORY_COHERENT)
-		return -EINVAL;
-	if (!(iospace_device_memory_types(idev) & BIT(alloc->memory)))
-		return -EOPNOTSUPP;
-	if (alloc->length > IOSPACE_MMAP_MAX_BUFFER)
-		return -EDQUOT;
-	return 0;
-}
-
-int iospace_buffer_alloc(struct iospace_file *file, void *args)
-{
-	struct iospace_device *idev = file->idev;
-	struct iospace_alloc *alloc = args;
-	struct iospace_buffer *buffer;
-	size_t size;
-	u32 handle;
+	struct iospace_device *idev = buffer->idev;
 	int ret;
-
-	ret = iospace_buffer_check(idev, alloc);
-	if (ret)
-		return ret;
-
-	size = PAGE_ALIGN(alloc->length);
-	ret = iospace_charge(file, size);
-	if (ret)
-		return ret;
-
-	buffer = kzalloc(sizeof(*buffer), GFP_KERNEL_ACCOUNT);
-	if (!buffer) {
-		ret = -ENOMEM;
-		goto uncharge;
-	}
-	kref_init(&buffer->kref);
-	buffer->idev = idev;
-	buffer->file = file;
-	buffer->size = size;
-
-	/* The allocator zeroes. Failing is an answer, not worth a warning. */
-	buffer->cpu_addr = dma_alloc_attrs(
-		idev->dev, size, &buffer->dma_addr,
-		GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
-		DMA_ATTR_NO_WARN);
-	if (!buffer->cpu_addr) {
-		ret = -ENOMEM;
-		goto free_buffer;
-	}
-
-	alloc->out_memory = IOSPACE_MEMORY_COHERENT;
-	alloc->out_length = size;
-	alloc->out_dma_addr = buffer->dma_addr;
 
 	mutex_lock(&idev->memory_lock);
 	list_add(&buffer->node, &idev->buffers);
 	mutex_unlock(&idev->memory_lock);
 
-	ret = xa_alloc(&file->buffers, &handle, buffer,
-		       iospace_mmap_handles(size), GFP_KERNEL_ACCOUNT);
-	if (ret) {
+	ret = xa_alloc(&buffer->file->buffers, handle, buffer,
+		       iospace_mmap_handles(buffer->size), GFP_KERNEL_ACCOUNT);
+	if (ret)
 		iospace_buffer_put(buffer);
-		return ret == -EBUSY ? -ENOSPC : ret;
-	}
+	return ret == -EBUSY ? -ENOSPC : ret;
+}
 
-	/* The file owns it from here, and another thread may have freed it. */
+/**
+ * iospace_buffer_publish() - Let a handle be used, or end it
+ * @file: The file
+ * @handle: From iospace_buffer_add()
+ * @answered: User space was told; otherwise nobody will ever free it
+ */
+void iospace_buffer_publish(struct iospace_file *file, u32 handle,
+			    bool answered)
+{
+	struct iospace_buffer *buffer;
+
+	xa_lock(&file->buffers);
+	if (answered)
+		buffer = xa_load(&file->buffers, handle);
+	else
+		buffer = __xa_erase(&file->buffers, handle);
+	buffer->published = answered;
+	xa_unlock(&file->buffers);
+
+	if (!answered)
+		iospace_buffer_put(buffer);
+}
+
+static bool iospace_buffer_power_of_two(u64 value)
+{
+	return !(value & (value - 1));
+}
+
+static int iospace_buffer_check(struct iospace_device *idev,
+				const struct iospace_alloc *alloc)
+{
+	bool one_segment = alloc->flags & IOSPACE_ALLOC_CONTIGUOUS ||
+			   alloc->memory == IOSPACE_MEMORY_COHERENT;
+
+	if (alloc->flags & ~IOSPACE_ALLOC_CONTIGUOUS || !alloc->length)
+		return -EINVAL;
+	if (alloc->memory < IOSPACE_MEMORY_CACHED ||
+	    alloc->memory > IOSPACE_MEMORY_COHERENT)
+		return -EINVAL;
+	if (!iospace_buffer_power_of_two(alloc->align) ||
+	    !iospace_buffer_power_of_two(alloc->boundary))
+		return -EINVAL;
+	if (alloc->boundary &&
+	    (alloc->boundary < PAGE_SIZE ||
+	     (one_segment && alloc->boundary < alloc->length)))
+		return -EINVAL;
+	if (alloc->zone > IOSPACE_ZONE_NORMAL)
+		return -EINVAL;
+	if (alloc->address_bits &&
+	    (alloc->address_bits < 8 || alloc->address_bits > 64))
+		return -EINVAL;
+	if (!(iospace_device_memory_types(idev) & BIT(alloc->memory)))
+		return -EOPNOTSUPP;
+	if (alloc->length > IOSPACE_MMAP_MAX_BUFFER ||
+	    alloc->align > IOSPACE_MMAP_MAX_BUFFER)
+		return -EDQUOT;
+	return 0;
+}
+
+/* By the kind of @alloc->memory, which this device can give. */
+static struct iospace_buffer *
+iospace_buffer_obtain(struct iospace_file *file,
+		      const struct iospace_alloc *alloc)
+{
+	return iospace_coherent_alloc(file, alloc);
+}
+
+int iospace_buffer_alloc(struct iospace_file *file, void *args)
+{
+	struct iospace_alloc *alloc = args;
+	struct iospace_buffer *buffer;
+	struct iospace_segment first;
+	u32 handle;
+	int ret;
+
+	ret = iospace_buffer_check(file->idev, alloc);
+	if (ret)
+		return ret;
+	buffer = iospace_buffer_obtain(file, alloc);
+	if (IS_ERR(buffer))
+		return PTR_ERR(buffer);
+
+	buffer->ops->segments(buffer, 0, 1, &first);
+	alloc->out_memory = buffer->memory;
+	alloc->out_length = buffer->size;
+	alloc->out_dma_addr = first.dma_addr;
+	alloc->out_segments = buffer->segment_count;
+
+	ret = iospace_buffer_add(buffer, &handle);
+	if (ret)
+		return ret;
 	alloc->out_handle = handle;
 	alloc->out_mmap_offset = iospace_mmap_offset_of_handle(handle);
 	return 0;
-
-free_buffer:
-	kfree(buffer);
-uncharge:
-	iospace_uncharge(idev, file, size);
-	return ret;
 }
 
-static int iospace_buffer_free_handle(struct iospace_file *file, u32 handle)
+void iospace_buffer_alloc_finish(struct iospace_file *file, void *args,
+				 bool answered)
 {
-	struct iospace_buffer *buffer = xa_erase(&file->buffers, handle);
+	struct iospace_alloc *alloc = args;
 
+	iospace_buffer_publish(file, alloc->out_handle, answered);
+}
+
+int iospace_buffer_free(struct iospace_file *file, void *args)
+{
+	struct iospace_free *free = args;
+	struct iospace_buffer *buffer;
+
+	if (free->flags || free->__reserved)
+		return -EINVAL;
+
+	xa_lock(&file->buffers);
+	buffer = iospace_buffer_find(file, free->handle);
+	if (buffer)
+		__xa_erase(&file->buffers, free->handle);
+	xa_unlock(&file->buffers);
 	if (!buffer)
 		return -ENOENT;
 	iospace_buffer_put(buffer);
 	return 0;
 }
 
-/* The answer could not be written, so nobody knows the handle. */
-void iospace_buffer_alloc_undo(struct iospace_file *file, void *args)
+/* A buffer that the device has an address of, with a reference; or NULL. */
+static struct iospace_buffer *
+iospace_buffer_get_reached(struct iospace_file *file, u32 handle)
 {
-	struct iospace_alloc *alloc = args;
+	struct iospace_buffer *buffer = iospace_buffer_get(file, handle);
 
-	iospace_buffer_free_handle(file, alloc->out_handle);
+	if (buffer && !buffer->ops->segments) {
+		iospace_buffer_put(buffer);
+		return NULL;
+	}
+	return buffer;
 }
 
-int iospace_buffer_free(struct iospace_file *file, void *args)
+/* Some segments at a time, so that no user memory is touched on the way. */
+static int iospace_buffer_copy_segments(struct iospace_buffer *buffer,
+					struct iospace_segments *segments,
+					unsigned int count)
 {
-	struct iospace_free *free = args;
+	struct iospace_segment __user *to = u64_to_user_ptr(segments->segments);
+	struct iospace_device *idev = buffer->idev;
+	struct iospace_segment batch[16];
+	unsigned int done, some;
+	int index, dead;
 
-	if (free->flags || free->__reserved)
+	for (done = 0; done < count; done += some) {
+		some = min_t(unsigned int, count - done, ARRAY_SIZE(batch));
+
+		index = iospace_device_enter(idev);
+		dead = iospace_device_is_dead(idev);
+		if (!dead)
+			buffer->ops->segments(buffer, segments->first + done,
+					      some, batch);
+		iospace_device_exit(idev, index);
+		if (dead)
+			return -ENODEV;
+
+		if (copy_to_user(to + done, batch, some * sizeof(*batch)))
+			return -EFAULT;
+	}
+	segments->out_count = count;
+	return 0;
+}
+
+/* Called on a device that may be dead, because it writes to user space. */
+int iospace_buffer_segments(struct iospace_file *file, void *args)
+{
+	struct iospace_segments *segments = args;
+	struct iospace_buffer *buffer;
+	int ret = -EINVAL;
+
+	if (iospace_device_is_dead(file->idev))
+		return -ENODEV;
+	if (segments->flags || !segments->count)
 		return -EINVAL;
-	return iospace_buffer_free_handle(file, free->handle);
+	buffer = iospace_buffer_get_reached(file, segments->handle);
+	if (!buffer)
+		return -ENOENT;
+
+	if (segments->first < buffer->segment_count)
+		ret = iospace_buffer_copy_segments(
+			buffer, segments,
+			min(segments->count,
+			    buffer->segment_count - segments->first));
+	iospace_buffer_put(buffer);
+	return ret;
+}
+
+static int iospace_buffer_check_sync(struct iospace_buffer *buffer,
+				     const struct iospace_sync *sync)
+{
+	u64 end, line = dma_get_cache_alignment();
+
+	if (!sync->length || sync->offset > buffer->size ||
+	    sync->length > buffer->size - sync->offset)
+		return -EINVAL;
+	if (dev_is_dma_coherent(buffer->idev->dev))
+		return 0;
+	/* A part of a line would take the CPU's data in the rest along. */
+	end = sync->offset + sync->length;
+	if (sync->offset & (line - 1) ||
+	    (end & (line - 1) && end != buffer->size))
+		return -EINVAL;
+	return 0;
+}
+
+int iospace_buffer_sync(struct iospace_file *file, void *args)
+{
+	struct iospace_sync *sync = args;
+	struct iospace_buffer *buffer;
+	int ret;
+
+	if (sync->__reserved || (sync->flags != IOSPACE_SYNC_FOR_DEVICE &&
+				 sync->flags != IOSPACE_SYNC_FOR_CPU))
+		return -EINVAL;
+	buffer = iospace_buffer_get_reached(file, sync->handle);
+	if (!buffer)
+		return -ENOENT;
+
+	ret = iospace_buffer_check_sync(buffer, sync);
+	if (!ret && buffer->ops->sync)
+		buffer->ops->sync(buffer, sync->offset, sync->length,
+				  sync->flags);
+	iospace_buffer_put(buffer);
+	return ret;
 }
 
 static void iospace_buffer_hold(struct iospace_buffer *buffer)
@@ -240,9 +429,9 @@ static void iospace_buffer_hold(struct iospace_buffer *buffer)
 	struct iospace_device *idev = buffer->idev;
 
 	mutex_lock(&idev->memory_lock);
-	if (buffer->cpu_addr) {
+	if (!buffer->released) {
 		spin_lock(&iospace_charge_lock);
-		idev->held_bytes += buffer->size;
+		idev->held_bytes += buffer->charged;
 		spin_unlock(&iospace_charge_lock);
 		buffer->file = NULL;
 		buffer = NULL;
@@ -270,7 +459,8 @@ void iospace_buffer_close_file(struct iospace_file *file, bool last)
 	unsigned long handle;
 
 	xa_for_each(&file->buffers, handle, buffer) {
-		if (last)
+		/* What the device has no address of it does not write. */
+		if (last || !buffer->ops->segments)
 			iospace_buffer_put(buffer);
 		else
 			iospace_buffer_hold(buffer);
@@ -293,7 +483,7 @@ void iospace_buffer_drain(struct iospace_device *idev)
 	list_for_each_entry_safe(buffer, next, &idev->buffers, node) {
 		bool held = !buffer->file;
 
-		iospace_buffer_give_back(buffer);
+		iospace_buffer_release(buffer);
 		/* A held one has no owner but this list. */
 		if (held)
 			kfree(buffer);

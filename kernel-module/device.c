@@ -52,7 +52,7 @@ enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
 
 u32 iospace_device_memory_types(struct iospace_device *idev)
 {
-	u32 types = dma_can_mmap(idev->dev) ? BIT(IOSPACE_MEMORY_COHERENT) : 0;
+	u32 types = iospace_coherent_memory_types(idev);
 
 	return types & iospace_pool_memory_types(idev);
 }

@@ -4,7 +4,7 @@
  *
  *   struct iospace_device   one bound device and its character device
  *   struct iospace_file     one open file of it: owns buffers, subscriptions
- *   struct iospace_buffer   memory that the device reaches
+ *   struct iospace_buffer   what has a handle: memory that the device reaches
  *   struct iospace_regs     one range of the device's registers
  *   struct iospace_vector   one interrupt of the device
  *
@@ -29,6 +29,7 @@
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
+#include <linux/mm_types.h>
 #include <linux/mutex.h>
 #include <linux/poll.h>
 #include <linux/spinlock.h>
@@ -175,7 +176,7 @@ struct iospace_subscription {
  * @open_lock: See the top of this file
  * @files: Open files; under open_lock
  * @memory_lock: See the top of this file
- * @buffers: Buffers that have memory; under memory_lock
+ * @buffers: Buffers that are not released; under memory_lock
  * @register_lock: See the top of this file
  * @regs_count: Of @regs
  * @regs: Register ranges
@@ -248,25 +249,63 @@ struct iospace_file {
 	struct iospace_subscription subscriptions[];
 };
 
+struct iospace_buffer;
+
 /**
- * struct iospace_buffer - Memory that the device reaches
+ * struct iospace_buffer_ops - How one kind of memory is mapped and given back
+ * @release: Gives the memory back, once, with memory_lock held. The device lives,
+ *           or is being removed and is quiet
+ * @mmap: Maps the buffer from its start; ->vm_pgoff is 0. Sets the flags of the
+ *        mapping that its kind needs
+ * @fault: While the device lives: brings the buffer's page @page. Without it
+ *         such a fault is SIGBUS
+ * @segments: Writes segments @first to @first + @count - 1, which there are.
+ *            Without it the device has no address of it: a window
+ * @sync: As in struct iospace_sync, on a range that was checked. NULL: nothing is
+ *        to be done
+ *
+ * All but @release run between iospace_device_enter() and _exit(), on a device
+ * that is not dead.
+ */
+struct iospace_buffer_ops {
+	void (*release)(struct iospace_buffer *buffer);
+	int (*mmap)(struct iospace_buffer *buffer, struct vm_area_struct *vma);
+	vm_fault_t (*fault)(struct iospace_buffer *buffer, struct vm_fault *vmf,
+			    unsigned long page);
+	void (*segments)(struct iospace_buffer *buffer, unsigned int first,
+			 unsigned int count, struct iospace_segment *to);
+	void (*sync)(struct iospace_buffer *buffer, u64 offset, u64 length,
+		     u32 flags);
+};
+
+/**
+ * struct iospace_buffer - What has a handle: memory that the device reaches, or
+ *                         a window. The first member of its kind's structure
  * @kref: Held by the handle and by each mapping; what is held back keeps the
  *        handle's
  * @idev: Its device
  * @file: Who is charged; NULL when held back for a device whose file has gone
- * @node: In the device's list while it has memory
- * @cpu_addr: The kernel's view; NULL once the memory was given back
- * @dma_addr: The device's view
- * @size: Bytes, whole pages
+ * @node: In the device's list until it is released
+ * @ops: Its kind
+ * @memory: Type in effect
+ * @size: Bytes that can be mapped, whole pages
+ * @charged: Bytes that it counts for
+ * @segment_count: Of its ops' segments
+ * @released: The memory was given back; under memory_lock
+ * @published: User space was told its handle; under the lock of the handles
  */
 struct iospace_buffer {
 	struct kref kref;
 	struct iospace_device *idev;
 	struct iospace_file *file;
 	struct list_head node;
-	void *cpu_addr;
-	dma_addr_t dma_addr;
+	const struct iospace_buffer_ops *ops;
+	enum iospace_memory memory;
 	size_t size;
+	size_t charged;
+	unsigned int segment_count;
+	bool released;
+	bool published;
 };
 
 /* device.c */
@@ -292,11 +331,24 @@ int iospace_device_info(struct iospace_file *file, void *args);
 /* buffer.c */
 extern unsigned long iospace_max_file_bytes;
 extern unsigned long iospace_max_total_bytes;
+int iospace_buffer_init(struct iospace_buffer *buffer,
+			struct iospace_file *file,
+			const struct iospace_buffer_ops *ops,
+			enum iospace_memory memory, size_t size,
+			size_t charged);
+int iospace_buffer_charge_more(struct iospace_buffer *buffer, size_t bytes);
+void iospace_buffer_abort(struct iospace_buffer *buffer);
+int iospace_buffer_add(struct iospace_buffer *buffer, u32 *handle);
+void iospace_buffer_publish(struct iospace_file *file, u32 handle,
+			    bool answered);
 int iospace_buffer_alloc(struct iospace_file *file, void *args);
-void iospace_buffer_alloc_undo(struct iospace_file *file, void *args);
+void iospace_buffer_alloc_finish(struct iospace_file *file, void *args,
+				 bool answered);
 int iospace_buffer_free(struct iospace_file *file, void *args);
+int iospace_buffer_segments(struct iospace_file *file, void *args);
+int iospace_buffer_sync(struct iospace_file *file, void *args);
 struct iospace_buffer *iospace_buffer_get(struct iospace_file *file,
-					  unsigned long pgoff);
+					  u32 handle);
 void iospace_buffer_put(struct iospace_buffer *buffer);
 void iospace_buffer_close_file(struct iospace_file *file, bool last);
 void iospace_buffer_drain(struct iospace_device *idev);
@@ -309,6 +361,12 @@ void iospace_pool_release(struct iospace_device *idev);
 bool iospace_pool_holds(struct iospace_device *idev, phys_addr_t start,
 			u64 length);
 u32 iospace_pool_memory_types(struct iospace_device *idev);
+
+/* coherent.c */
+u32 iospace_coherent_memory_types(struct iospace_device *idev);
+struct iospace_buffer *
+iospace_coherent_alloc(struct iospace_file *file,
+		       const struct iospace_alloc *alloc);
 
 /* registers.c */
 int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
@@ -324,7 +382,6 @@ int iospace_regs_access(struct iospace_file *file, void *args);
 u64 iospace_mmap_offset_of_regs(unsigned int index);
 u64 iospace_mmap_offset_of_handle(u32 handle);
 struct xa_limit iospace_mmap_handles(size_t size);
-bool iospace_mmap_handle_at(unsigned long pgoff, u32 *handle);
 int iospace_mmap(struct file *filp, struct vm_area_struct *vma);
 int iospace_mmap_open_file(struct iospace_file *file);
 void iospace_mmap_close_file(struct iospace_file *file);

@@ -19,6 +19,9 @@
 static_assert(sizeof(struct iospace_info) == 200);
 static_assert(sizeof(struct iospace_alloc) == 80);
 static_assert(sizeof(struct iospace_free) == 16);
+static_assert(sizeof(struct iospace_segments) == 32);
+static_assert(sizeof(struct iospace_segment) == 16);
+static_assert(sizeof(struct iospace_sync) == 32);
 static_assert(sizeof(struct iospace_registers) == 72);
 static_assert(sizeof(struct iospace_register_access) == 32);
 static_assert(sizeof(struct iospace_interrupt) == 64);
@@ -103,13 +106,16 @@ static int iospace_release(struct inode *inode, struct file *filp)
 /**
  * struct iospace_ioctl - One row of the table of ioctls
  * @size: Of the structure
- * @handler: Runs while the device lives, on a copy of the structure
- * @undo: Takes back what @handler did, if the answer could not be written
+ * @handler: Runs on a copy of the structure, and while the device lives
+ * @enters: @handler sees to that itself, because it writes to user space
+ * @finish: After @handler has succeeded: the answer was written, or could not be,
+ *          and is to be undone. The device may be gone
  */
 struct iospace_ioctl {
 	size_t size;
 	int (*handler)(struct iospace_file *file, void *args);
-	void (*undo)(struct iospace_file *file, void *args);
+	bool enters;
+	void (*finish)(struct iospace_file *file, void *args, bool answered);
 };
 
 static const struct iospace_ioctl iospace_ioctls[] = {
@@ -120,7 +126,7 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 	[IOSPACE_CMD_ALLOC] = {
 		.size = sizeof(struct iospace_alloc),
 		.handler = iospace_buffer_alloc,
-		.undo = iospace_buffer_alloc_undo,
+		.finish = iospace_buffer_alloc_finish,
 	},
 	[IOSPACE_CMD_FREE] = {
 		.size = sizeof(struct iospace_free),
@@ -138,7 +144,31 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 		.size = sizeof(struct iospace_interrupt),
 		.handler = iospace_irq_control,
 	},
+	[IOSPACE_CMD_SEGMENTS] = {
+		.size = sizeof(struct iospace_segments),
+		.handler = iospace_buffer_segments,
+		.enters = true,
+	},
+	[IOSPACE_CMD_SYNC] = {
+		.size = sizeof(struct iospace_sync),
+		.handler = iospace_buffer_sync,
+	},
 };
+
+static int iospace_ioctl_run(const struct iospace_ioctl *ioctl,
+			     struct iospace_file *file, void *args)
+{
+	int index, ret;
+
+	if (ioctl->enters)
+		return ioctl->handler(file, args);
+
+	index = iospace_device_enter(file->idev);
+	ret = iospace_device_is_dead(file->idev) ? -ENODEV :
+						   ioctl->handler(file, args);
+	iospace_device_exit(file->idev, index);
+	return ret;
+}
 
 static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 				   unsigned long argument)
@@ -154,10 +184,13 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 		struct iospace_registers registers;
 		struct iospace_register_access access;
 		struct iospace_interrupt interrupt;
+		struct iospace_segments segments;
+		struct iospace_sync sync;
 	} args;
 	unsigned int command = _IOC_NR(request);
+	bool answered;
 	u32 size;
-	int index, ret;
+	int ret;
 
 	if (request != _IO(IOSPACE_TYPE, command) ||
 	    command >= ARRAY_SIZE(iospace_ioctls))
@@ -180,19 +213,14 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 	args.size = size;
 
 	/* Not around the copying, which may wait for user space for ever. */
-	index = iospace_device_enter(file->idev);
-	ret = iospace_device_is_dead(file->idev) ? -ENODEV :
-						   ioctl->handler(file, &args);
-	iospace_device_exit(file->idev, index);
+	ret = iospace_ioctl_run(ioctl, file, &args);
 	if (ret)
 		return ret;
 
-	if (copy_to_user(user, &args, ioctl->size)) {
-		if (ioctl->undo)
-			ioctl->undo(file, &args);
-		return -EFAULT;
-	}
-	return 0;
+	answered = !copy_to_user(user, &args, ioctl->size);
+	if (ioctl->finish)
+		ioctl->finish(file, &args, answered);
+	return answered ? 0 : -EFAULT;
 }
 
 const struct file_operations iospace_file_operations = {

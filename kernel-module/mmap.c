@@ -4,7 +4,7 @@
  *
  * Owns the meaning of mmap offsets, and how mappings are taken away when the
  * device goes: from then on a fault brings a page of the file's own. Buffers are
- * mapped at once, register ranges when they are touched.
+ * mapped by their kind, register ranges when they are touched.
  *
  * Runs under mmap_lock, and takes memory_lock (by a buffer's last reference)
  * and mms_lock.
@@ -65,7 +65,7 @@ struct xa_limit iospace_mmap_handles(size_t size)
 	return XA_LIMIT(max(first, 1U), first + slots - 1);
 }
 
-bool iospace_mmap_handle_at(unsigned long pgoff, u32 *handle)
+static bool iospace_mmap_handle_at(unsigned long pgoff, u32 *handle)
 {
 	unsigned long class = pgoff >> IOSPACE_CLASS_SHIFT;
 	unsigned long rest = pgoff & IOSPACE_CLASS_MASK;
@@ -192,37 +192,29 @@ static void iospace_mmap_buffer_close(struct vm_area_struct *vma)
 }
 
 /* A buffer's slot of offsets is a power of two of pages, and begins at one. */
-static struct page *iospace_mmap_buffer_page(struct iospace_buffer *buffer,
-					     unsigned long pgoff)
+static unsigned long iospace_mmap_buffer_page(struct iospace_buffer *buffer,
+					      unsigned long pgoff)
 {
-	unsigned long slot = roundup_pow_of_two(buffer->size >> PAGE_SHIFT);
-	void *address = buffer->cpu_addr + ((pgoff & (slot - 1)) << PAGE_SHIFT);
-
-	return is_vmalloc_addr(address) ? vmalloc_to_page(address) :
-					  virt_to_page(address);
+	return pgoff & (roundup_pow_of_two(buffer->size >> PAGE_SHIFT) - 1);
 }
 
-/*
- * While the device lives, only a mapping of pages can have lost one of them:
- * madvise() leaves PFN mappings alone.
- */
 static vm_fault_t iospace_mmap_buffer_fault(struct vm_fault *vmf)
 {
-	struct vm_area_struct *vma = vmf->vma;
-	struct iospace_file *file = vma->vm_file->private_data;
-	struct iospace_buffer *buffer = vma->vm_private_data;
-	struct page *page = file->zeros;
+	struct iospace_file *file = vmf->vma->vm_file->private_data;
+	struct iospace_buffer *buffer = vmf->vma->vm_private_data;
 	vm_fault_t ret = VM_FAULT_SIGBUS;
 	int index;
 
 	index = iospace_device_enter(file->idev);
-	if (!iospace_device_is_dead(file->idev)) {
-		if (vma->vm_flags & VM_PFNMAP)
-			goto exit;
-		page = iospace_mmap_buffer_page(buffer, vmf->pgoff);
-	}
-	ret = iospace_mmap_substitute(vmf, page);
-exit:
+	if (iospace_device_is_dead(file->idev))
+		ret = iospace_mmap_substitute(
+			vmf, buffer->memory == IOSPACE_MEMORY_DEVICE ?
+				     file->ones :
+				     file->zeros);
+	else if (buffer->ops->fault)
+		ret = buffer->ops->fault(
+			buffer, vmf,
+			iospace_mmap_buffer_page(buffer, vmf->pgoff));
 	iospace_device_exit(file->idev, index);
 	return ret;
 }
@@ -236,27 +228,25 @@ static const struct vm_operations_struct iospace_mmap_buffer_ops = {
 static int iospace_mmap_buffer(struct iospace_file *file,
 			       struct vm_area_struct *vma)
 {
-	struct iospace_device *idev = file->idev;
 	struct iospace_buffer *buffer;
 	unsigned long pgoff = vma->vm_pgoff;
 	int ret = -EINVAL;
+	u32 handle;
 
-	buffer = iospace_buffer_get(file, pgoff);
+	if (!iospace_mmap_handle_at(pgoff, &handle))
+		return -EINVAL;
+	buffer = iospace_buffer_get(file, handle);
 	if (!buffer)
 		return -EINVAL;
 	if (vma_pages(vma) > buffer->size >> PAGE_SHIFT)
 		goto put_buffer;
 
-	iospace_vma_flags(vma, VM_IO | VM_DONTEXPAND | VM_DONTDUMP, 0);
-
-	/* To the DMA API vm_pgoff is a place inside of the buffer. */
+	/* To the kernel's own functions it is a place inside of the buffer. */
 	vma->vm_pgoff = 0;
-	ret = dma_mmap_attrs(idev->dev, vma, buffer->cpu_addr, buffer->dma_addr,
-			     buffer->size, 0);
+	ret = buffer->ops->mmap(buffer, vma);
 	vma->vm_pgoff = pgoff;
 	if (ret)
 		goto put_buffer;
-	iospace_vma_untrack(vma);
 
 	/* The mapping owns the reference from here. */
 	vma->vm_private_data = buffer;
