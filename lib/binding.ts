@@ -86,18 +86,44 @@ export interface NativeInfo {
   cacheLine: number;
   registers: number;
   vectors: number;
+  zones: number;
+  pool: number;
+  arenas: number;
+  arenaMaxBlocks: number;
   dmaMask: bigint;
   maxFileBytes: bigint;
   maxTotalBytes: bigint;
+  maxConvertedBytes: bigint;
+  maxSegmentBytes: bigint;
+  maxContiguousBytes: bigint;
+  poolStart: bigint;
+  poolBytes: bigint;
+  arenaReserveBytes: bigint;
   device: string;
 }
 
 export interface NativeAllocation {
   handle: number;
   memory: number;
-  /** Whole pages: what can be mapped. */
-  mappableLength: number;
   dmaAddress: bigint;
+  mmapOffset: bigint;
+  /** How many; the first begins at `dmaAddress`. */
+  segments: number;
+}
+
+export interface NativeArena {
+  flags: number;
+  address: bigint;
+  byteLength: number;
+  memoryTypes: number;
+  /** 0n unless attached. */
+  dmaAddress: bigint;
+  name: string;
+}
+
+export interface NativeWindow {
+  handle: number;
+  memory: number;
   mmapOffset: bigint;
 }
 
@@ -138,8 +164,23 @@ export interface NativeBinding {
 
   // iospace.ko, by the structures of kernel-module/uapi/iospace.h.
   deviceInfo(fd: number): NativeInfo;
-  deviceAlloc(fd: number, memory: number, byteLength: number): NativeAllocation;
+  /** In `align`, `boundary`, `zone` and `addressBits` 0 stands for none. */
+  deviceAlloc(
+    fd: number,
+    memory: number,
+    byteLength: number,
+    flags: number,
+    align: number,
+    boundary: number,
+    zone: number,
+    addressBits: number,
+  ): NativeAllocation;
+  /** Fills `segments` with pairs of address and length, from segment `first` on; returns how many pairs. */
+  deviceSegments(fd: number, handle: number, first: number, segments: BigUint64Array): number;
+  deviceSync(fd: number, handle: number, flags: number, offset: number, byteLength: number): void;
   deviceFree(fd: number, handle: number): void;
+  deviceArena(fd: number, index: number, flags: number): NativeArena;
+  deviceWindow(fd: number, memory: number, address: bigint, byteLength: number): NativeWindow;
   deviceRegisters(fd: number, index: number): NativeRegistersInfo;
   deviceInterrupt(fd: number, vector: number, flags: number, eventfd: number): NativeInterrupt;
   /** The counts of vectors 0 to `counts.length - 1`, or false where nothing has counted since the last read. */

@@ -28,6 +28,15 @@ export function checkOptionalInteger(
   return value === undefined ? absent : checkInteger(name, value, least, most);
 }
 
+/** A power of two from `least` to `most`, which are such themselves. */
+export function checkPowerOfTwo(name: string, value: unknown, least: number, most: number): number {
+  const integer = checkInteger(name, value, least, most);
+  if (2 ** Math.round(Math.log2(integer)) !== integer) {
+    throw outOfRange(name, `a power of two from ${least} to ${most}`, value);
+  }
+  return integer;
+}
+
 /** A 64-bit unsigned quantity, given as `bigint` or as an exact `number`. */
 export function checkUint64(name: string, value: unknown): bigint {
   if (typeof value === 'bigint') {

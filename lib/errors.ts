@@ -101,20 +101,28 @@ export function systemError(
 /**
  * Runs `call`; a system error that it throws is thrown with what it was about, and what helps.
  *
- * @param path - the file concerned
- * @param hints - by code; an error of another code is thrown as it is
+ * @param about - the file or address concerned; `syscall` where the operation has a name of its own
+ * @param hints - by code, made when they are needed; an error of another code is thrown as it is
  */
-export function explained<T>(path: string, hints: Readonly<Record<string, string>>, call: () => T): T {
+export function explained<T>(
+  about: { syscall?: string; path?: string; address?: bigint },
+  hints: Readonly<Record<string, string | (() => string)>>,
+  call: () => T,
+): T {
   try {
     return call();
   } catch (error) {
-    const codes = Object.keys(hints);
-    if (!isSystemError(error, ...codes)) {
+    if (!isSystemError(error, ...Object.keys(hints))) {
       throw error;
     }
-    const { errno: number, syscall, request } = error;
+    const { syscall = error.syscall, ...detail } = about;
     const hint = hints[error.code] ?? '';
-    throw systemError(-number, syscall, { path, hint, ...(request !== undefined && { request }) });
+    throw systemError(-error.errno, syscall, {
+      ...detail,
+      // The number of the system call says nothing of an operation.
+      ...(about.syscall === undefined && error.request !== undefined && { request: error.request }),
+      hint: typeof hint === 'string' ? hint : hint(),
+    });
   }
 }
 

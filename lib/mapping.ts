@@ -153,8 +153,61 @@ function detach(buffer: ArrayBuffer, transfer: (newByteLength: number) => ArrayB
   }
 }
 
+/**
+ * A range of a mapping, for whoever shows it to users: the one ArrayBuffer, and views of the range.
+ *
+ * Each of its members throws what {@link MappedBytes.mapped} throws where the memory cannot be had.
+ */
+export abstract class MappedBytes {
+  #bytes: Uint8Array | undefined;
+
+  /** Where in `buffer` it begins, in bytes. */
+  readonly byteOffset: number;
+  readonly byteLength: number;
+
+  /** @internal */
+  constructor(byteOffset: number, byteLength: number) {
+    this.byteOffset = byteOffset;
+    this.byteLength = byteLength;
+  }
+
+  /**
+   * The mapping, if its memory can be had as an ArrayBuffer.
+   *
+   * @internal
+   */
+  protected abstract mapped(): Mapping;
+
+  /** The one ArrayBuffer of the whole mapping. */
+  get buffer(): ArrayBuffer {
+    return this.mapped().buffer;
+  }
+
+  /** Its memory as bytes. */
+  get bytes(): Uint8Array {
+    const { buffer } = this;
+    this.#bytes ??= new Uint8Array(buffer, this.byteOffset, this.byteLength);
+    return this.#bytes;
+  }
+
+  /**
+   * A typed view of a part of it. Shares the memory, copies nothing; has length 0 once the memory was given back.
+   *
+   * @param Type - the constructor of a typed array, or `DataView`
+   * @param byteOffset - first byte, counted from the start of this range
+   * @param length - elements (bytes for `DataView`); absent: all whole ones that follow
+   * @throws ERR_OUT_OF_RANGE if the view would not lie inside, or in `buffer` not on a multiple of its element's size;
+   *   ERR_INVALID_ARG_TYPE for another `Type`
+   * @example
+   * const samples = buffer.view(Int16Array, 64, 128);
+   */
+  view<T>(Type: ViewConstructor<T>, byteOffset?: number, length?: number): T {
+    return viewOf(this.buffer, this.byteOffset, this.byteLength, Type, byteOffset, length);
+  }
+}
+
 /** A view of a part of `available` bytes, which begin at `base` in the buffer. */
-export function viewOf<T>(
+function viewOf<T>(
   buffer: ArrayBuffer,
   base: number,
   available: number,

@@ -2,7 +2,9 @@
 
 #include <uapi/iospace.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <string_view>
 
 #include "arguments.h"
@@ -15,7 +17,12 @@ namespace {
 // The structures are the same for 32-bit and 64-bit programs.
 static_assert(sizeof(iospace_info) == 200);
 static_assert(sizeof(iospace_alloc) == 80);
+static_assert(sizeof(iospace_segment) == 16);
+static_assert(sizeof(iospace_segments) == 32);
+static_assert(sizeof(iospace_sync) == 32);
 static_assert(sizeof(iospace_free) == 16);
+static_assert(sizeof(iospace_arena) == 80);
+static_assert(sizeof(iospace_window) == 48);
 static_assert(sizeof(iospace_registers) == 72);
 static_assert(sizeof(iospace_register_access) == 32);
 static_assert(sizeof(iospace_interrupt) == 64);
@@ -32,6 +39,11 @@ Structure Sized() {
 template <typename Structure>
 void Call(Napi::Env env, int fd, std::uint32_t request, Structure& structure) {
   Take(env, syscall::Ioctl(fd, request, &structure), {.request = request});
+}
+
+/// A number of bytes that JavaScript gives as a number.
+std::uint64_t ByteCount(Napi::Value value, const char* name) {
+  return static_cast<std::uint64_t>(Integer(value, name, 0, kMaxSafeInteger));
 }
 
 /// A 64-bit number of bytes that JavaScript takes as a number.
@@ -61,9 +73,19 @@ Napi::Value Info(const Napi::CallbackInfo& info) {
   result["cacheLine"] = Napi::Number::New(env, device.out_cache_line);
   result["registers"] = Napi::Number::New(env, device.out_registers);
   result["vectors"] = Napi::Number::New(env, device.out_vectors);
+  result["zones"] = Napi::Number::New(env, device.out_zones);
+  result["pool"] = Napi::Number::New(env, device.out_pool);
+  result["arenas"] = Napi::Number::New(env, device.out_arenas);
+  result["arenaMaxBlocks"] = Napi::Number::New(env, device.out_arena_max_blocks);
   result["dmaMask"] = Napi::BigInt::New(env, std::uint64_t{device.out_dma_mask});
   result["maxFileBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_file_bytes});
   result["maxTotalBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_total_bytes});
+  result["maxConvertedBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_converted_bytes});
+  result["maxSegmentBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_segment_bytes});
+  result["maxContiguousBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_contiguous_bytes});
+  result["poolStart"] = Napi::BigInt::New(env, std::uint64_t{device.out_pool_start});
+  result["poolBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_pool_bytes});
+  result["arenaReserveBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_arena_reserve_bytes});
   result["device"] = FieldText(env, device.out_device);
   return result;
 }
@@ -73,16 +95,46 @@ Napi::Value Alloc(const Napi::CallbackInfo& info) {
   const int fd = Descriptor(info[0], "fd");
   auto alloc = Sized<iospace_alloc>();
   alloc.memory = Integer<std::uint32_t>(info[1], "memory");
-  alloc.length = static_cast<std::uint64_t>(Integer(info[2], "byteLength", 0, kMaxSafeInteger));
+  alloc.length = ByteCount(info[2], "byteLength");
+  alloc.flags = Integer<std::uint32_t>(info[3], "flags");
+  alloc.align = ByteCount(info[4], "align");
+  alloc.boundary = ByteCount(info[5], "boundary");
+  alloc.zone = Integer<std::uint32_t>(info[6], "zone");
+  alloc.address_bits = Integer<std::uint32_t>(info[7], "addressBits");
   Call(env, fd, IOSPACE_ALLOC, alloc);
 
   Napi::Object result = Napi::Object::New(env);
   result["handle"] = Napi::Number::New(env, alloc.out_handle);
   result["memory"] = Napi::Number::New(env, alloc.out_memory);
-  result["mappableLength"] = Bytes(env, alloc.out_length);
   result["dmaAddress"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_dma_addr});
   result["mmapOffset"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_mmap_offset});
+  result["segments"] = Napi::Number::New(env, alloc.out_segments);
   return result;
+}
+
+Napi::Value Segments(const Napi::CallbackInfo& info) {
+  // Pairs of elements are structures.
+  static_assert(offsetof(iospace_segment, length) == sizeof(std::uint64_t));
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto segments = Sized<iospace_segments>();
+  segments.handle = Integer<std::uint32_t>(info[1], "handle");
+  segments.first = Integer<std::uint32_t>(info[2], "first");
+  const auto array = Elements<std::uint64_t>(info[3], "segments");
+  segments.count = static_cast<std::uint32_t>(std::min<std::size_t>(array.size() / 2, UINT32_MAX));
+  segments.segments = reinterpret_cast<std::uintptr_t>(array.data());
+  Call(env, fd, IOSPACE_SEGMENTS, segments);
+  return Napi::Number::New(env, segments.out_count);
+}
+
+void Sync(const Napi::CallbackInfo& info) {
+  const int fd = Descriptor(info[0], "fd");
+  auto sync = Sized<iospace_sync>();
+  sync.handle = Integer<std::uint32_t>(info[1], "handle");
+  sync.flags = Integer<std::uint32_t>(info[2], "flags");
+  sync.offset = ByteCount(info[3], "offset");
+  sync.length = ByteCount(info[4], "byteLength");
+  Call(info.Env(), fd, IOSPACE_SYNC, sync);
 }
 
 void Free(const Napi::CallbackInfo& info) {
@@ -90,6 +142,40 @@ void Free(const Napi::CallbackInfo& info) {
   auto release = Sized<iospace_free>();
   release.handle = Integer<std::uint32_t>(info[1], "handle");
   Call(info.Env(), fd, IOSPACE_FREE, release);
+}
+
+Napi::Value Arena(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto arena = Sized<iospace_arena>();
+  arena.index = Integer<std::uint32_t>(info[1], "index");
+  arena.flags = Integer<std::uint32_t>(info[2], "flags");
+  Call(env, fd, IOSPACE_ARENA, arena);
+
+  Napi::Object result = Napi::Object::New(env);
+  result["flags"] = Napi::Number::New(env, arena.out_flags);
+  result["address"] = Napi::BigInt::New(env, std::uint64_t{arena.out_address});
+  result["byteLength"] = Bytes(env, arena.out_bytes);
+  result["memoryTypes"] = Napi::Number::New(env, arena.out_memory_types);
+  result["dmaAddress"] = Napi::BigInt::New(env, std::uint64_t{arena.out_dma_addr});
+  result["name"] = FieldText(env, arena.out_name);
+  return result;
+}
+
+Napi::Value Window(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto window = Sized<iospace_window>();
+  window.memory = Integer<std::uint32_t>(info[1], "memory");
+  window.address = Unsigned64(info[2], "address");
+  window.length = ByteCount(info[3], "byteLength");
+  Call(env, fd, IOSPACE_WINDOW, window);
+
+  Napi::Object result = Napi::Object::New(env);
+  result["handle"] = Napi::Number::New(env, window.out_handle);
+  result["memory"] = Napi::Number::New(env, window.out_memory);
+  result["mmapOffset"] = Napi::BigInt::New(env, std::uint64_t{window.out_mmap_offset});
+  return result;
 }
 
 Napi::Value RegistersInfo(const Napi::CallbackInfo& info) {
@@ -141,7 +227,11 @@ void DefineDevice(Napi::Object exports) {
   const Napi::Env env = exports.Env();
   exports.Set("deviceInfo", Napi::Function::New<Info>(env, "deviceInfo"));
   exports.Set("deviceAlloc", Napi::Function::New<Alloc>(env, "deviceAlloc"));
+  exports.Set("deviceSegments", Napi::Function::New<Segments>(env, "deviceSegments"));
+  exports.Set("deviceSync", Napi::Function::New<Sync>(env, "deviceSync"));
   exports.Set("deviceFree", Napi::Function::New<Free>(env, "deviceFree"));
+  exports.Set("deviceArena", Napi::Function::New<Arena>(env, "deviceArena"));
+  exports.Set("deviceWindow", Napi::Function::New<Window>(env, "deviceWindow"));
   exports.Set("deviceRegisters", Napi::Function::New<RegistersInfo>(env, "deviceRegisters"));
   exports.Set("deviceInterrupt", Napi::Function::New<Interrupt>(env, "deviceInterrupt"));
   exports.Set("deviceReadCounts", Napi::Function::New<ReadCounts>(env, "deviceReadCounts"));

@@ -35,10 +35,6 @@ export class DmaBuffer extends DmaSlice {
     this.memory = Object.freeze({ requested, effective: memory.memory });
   }
 
-  get freed(): boolean {
-    return this.#memory.mapping.released;
-  }
-
   /**
    * Gives the memory back now. The device must no longer use it: that is the caller's word.
    *
@@ -60,8 +56,10 @@ export class DmaBuffer extends DmaSlice {
   override [inspect.custom](): string {
     const { requested, effective } = this.memory;
     const memory = requested === effective ? effective : `${effective} (${requested} was requested)`;
-    const addresses = this.freed ? [] : this.segments.map(({ dmaAddress }) => `0x${dmaAddress.toString(16)}`);
-    const where = addresses.length === 0 ? '' : `, dmaAddress: ${addresses.join(' ')}`;
+    const { segments } = this.#memory;
+    const address = `dmaAddress: 0x${segments[0]?.dmaAddress.toString(16)}`;
+    const place = segments.length === 1 ? address : `segments: ${segments.length}`;
+    const where = this.freed || segments.length === 0 ? '' : `, ${place}`;
     return `DmaBuffer { byteLength: ${this.byteLength}, memory: ${memory}${where}, freed: ${this.freed} }`;
   }
 }

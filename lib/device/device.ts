@@ -5,20 +5,37 @@
  */
 import { inspect } from 'node:util';
 import { binding } from '../binding.js';
-import { checkBoolean, checkInteger, checkOneOf, checkOptions, checkString } from '../check.js';
-import { invalidState, isSystemError, wrongValue } from '../errors.js';
-import { MAX_BYTE_LENGTH, type Mapping } from '../mapping.js';
+import {
+  checkBoolean,
+  checkInteger,
+  checkOneOf,
+  checkOptions,
+  checkPowerOfTwo,
+  checkString,
+} from '../check.js';
+import { invalidState, isSystemError, outOfRange, wrongType, wrongValue } from '../errors.js';
+import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { DmaBuffer } from './buffer.js';
 import type { DeviceInfo } from './info.js';
 import type { InterruptEvent, InterruptOptions, WaitOptions } from './interrupts.js';
-import { openIospace } from './iospace.js';
+import { DEFAULT_DEVICE, openIospace } from './iospace.js';
 import { MemfdProvider } from './memfd.js';
-import { type MemoryType, memoryTypes } from './memory.js';
-import { type ProvidedMemory, type Provider, type ProviderName, providerNames } from './provider.js';
+import { type MemoryType, memoryTypes, type WindowType, type Zone, zones } from './memory.js';
+import { DmaPool, type PoolOptions } from './pool.js';
+import {
+  type MemoryRequest,
+  type ProvidedMemory,
+  type Provider,
+  type ProviderName,
+  providerNames,
+} from './provider.js';
+import { alternatives } from './refusal.js';
 import type { Registers } from './registers.js';
+import { ArenaAttachment, ReservedArena } from './reserved-arena.js';
+import { IospaceMapping } from './window.js';
 
-/** The device that the module makes when it is loaded. */
-const DEFAULT_DEVICE = 'iospace0';
+/** The largest power of two that a `number` holds together with all integers below it. */
+const MAX_POWER = 2 ** 52;
 
 /** Which device to open, and through what. */
 export interface DeviceOptions {
@@ -35,8 +52,37 @@ export interface DeviceOptions {
 export interface AllocOptions {
   /** @defaultValue `'coherent'`; `'cached'` with memfd */
   memory?: MemoryType;
-  /** Whether to take the provider's default memory where the type asked for cannot be had. @defaultValue false */
+  /** Whether it must be in one piece for the device. Coherent memory always is. @defaultValue false */
+  contiguous?: boolean;
+  /** What its bus address, and that of each further segment, is a multiple of: a power of two. @defaultValue a page */
+  align?: number;
+  /**
+   * No segment crosses a multiple of this bus address: a power of two, at least a page, and at least `byteLength` where it
+   * must be in one piece. @defaultValue none
+   */
+  boundary?: number;
+  /** Where in physical memory it lies. @defaultValue wherever the device reaches */
+  zone?: Zone;
+  /** All of its bus addresses are below 2 to the power of this: 8 to 64. @defaultValue what the device reaches */
+  addressBits?: number;
+  /**
+   * Whether to take the next best type where the one asked for cannot be had: `buffer.memory.effective` names it. One that
+   * needs `sync` is taken in place of one that does not only where there is no other. @defaultValue false
+   *
+   * | asked for | next best, in this order |
+   * |---|---|
+   * | `cached` | `coherent`, `writecombine`, `uncached` |
+   * | `writecombine` | `coherent`, `uncached`, `cached` |
+   * | `uncached` | `writecombine`, `coherent`, `cached` |
+   * | `writethrough` | `cached`, `coherent`, `writecombine`, `uncached` |
+   * | `coherent` | `writecombine`, `uncached`, `cached`, in one piece |
+   */
   fallback?: boolean;
+}
+
+/** What ends with the device. */
+interface Releasable {
+  release(): void;
 }
 
 /**
@@ -53,9 +99,10 @@ export interface AllocOptions {
  */
 export class DmaDevice {
   readonly #provider: Provider;
-  /** The memory of its buffers; weakly, so that what is forgotten is collected, and reported. */
-  readonly #mappings = new Set<WeakRef<Mapping>>();
-  readonly #windows = new Map<number, Registers>();
+  /** What it has given; weakly, so that what is forgotten is collected, and reported. */
+  readonly #given = new Set<WeakRef<Releasable>>();
+  readonly #registers = new Map<number, Registers>();
+  #arenas: readonly ReservedArena[] | undefined;
   #closed = false;
 
   private constructor(provider: Provider) {
@@ -103,32 +150,80 @@ export class DmaDevice {
   }
 
   /**
-   * Allocates zeroed memory that the device reaches. A system call or two, and whole pages.
+   * Allocates zeroed memory that the device reaches, in whole pages. A system call or two, and more for memory in
+   * several pieces.
    *
    * @param byteLength - at least 1; at most what an ArrayBuffer can have (4 GiB on Node 20)
-   * @throws EOPNOTSUPP for a memory type that cannot be had here; ENOMEM if the machine has no such memory left; EDQUOT
-   *   over a limit of the module; ERR_OUT_OF_RANGE, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   * @throws EOPNOTSUPP for a memory type, zone or address that cannot be had here: the message says why, and what to use
+   *   instead; ENOMEM if the machine has no such memory left; ENOSPC if the device has a pool of its own, and it is full;
+   *   EDQUOT over a limit of the module; ERR_OUT_OF_RANGE, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */
   alloc(byteLength: number, options?: AllocOptions): DmaBuffer {
     const provider = this.#open();
     checkInteger('byteLength', byteLength, 1, MAX_BYTE_LENGTH);
-    const { memory = provider.defaultMemory, fallback = false } = checkOptions(options, [
-      'memory',
-      'fallback',
-    ]);
-    checkOneOf('memory', memory, memoryTypes);
-    checkBoolean('fallback', fallback);
+    const { fallback, ...request } = checkAllocOptions(byteLength, options, provider);
+    const provided = allocate(provider, byteLength, request, fallback);
+    return new DmaBuffer(provided, request.memory, this.#own(provided.mapping, provided.free));
+  }
 
-    const provided = allocate(provider, byteLength, memory, fallback);
-    const reference = new WeakRef(provided.mapping);
-    this.#mappings.add(reference);
-    return new DmaBuffer(provided, memory, () => {
-      this.#mappings.delete(reference);
+  /**
+   * A pool of small blocks: many to a page, each with its own bus address.
+   *
+   * @param size - bytes of a block, at least 1; rounded up to whole `align`
+   * @throws ERR_OUT_OF_RANGE, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  pool(size: number, options?: PoolOptions): DmaPool {
+    const { pageSize } = this.#open().info;
+    return new DmaPool(size, options, pageSize, (byteLength, align) =>
+      this.alloc(byteLength, align > pageSize ? { align } : undefined),
+    );
+  }
+
+  /** The reserved arenas of this machine: the same ones for each device; none without. */
+  get arenas(): readonly ReservedArena[] {
+    const provider = this.#open();
+    this.#arenas ??= Object.freeze(
+      provider.arenas().map((arena) => new ReservedArena(arena, this.openWindow.bind(this))),
+    );
+    return this.#arenas;
+  }
+
+  /**
+   * Lets this device reach an arena, and tells where it sees it. May be called again.
+   *
+   * @param arena - of this device, or of another one
+   * @throws EOPNOTSUPP if the device cannot reach all of it, or this kernel cannot map it for the device's IOMMU
+   */
+  attachArena(arena: ReservedArena): ArenaAttachment {
+    const provider = this.#open();
+    if (!(arena instanceof ReservedArena)) {
+      throw wrongType('arena', 'one of the arenas of a device', arena);
+    }
+    return new ArenaAttachment(arena, provider.attachArena(arena.index), () => this.#open());
+  }
+
+  /**
+   * Opens a window on physical memory: {@link mmapIospace}.
+   *
+   * @internal
+   */
+  openWindow(memory: WindowType, physicalAddress: bigint, byteLength: number): IospaceMapping {
+    const provided = this.#open().window(memory, physicalAddress, byteLength);
+    const onUnmap = this.#own(provided.content, provided.free);
+    return new IospaceMapping(provided, memory, physicalAddress, byteLength, onUnmap);
+  }
+
+  /** Takes something given into account; what is returned is called once it was released. */
+  #own(given: Releasable, free: () => void): () => void {
+    const reference = new WeakRef(given);
+    this.#given.add(reference);
+    return () => {
+      this.#given.delete(reference);
       // Of a closed device, whose descriptor may be another file by now, the kernel's side is gone.
       if (!this.#closed) {
-        provided.free();
+        free();
       }
-    });
+    };
   }
 
   /**
@@ -144,10 +239,10 @@ export class DmaDevice {
       typeof index === 'string'
         ? provider.registersIndex(checkString('index', index))
         : checkInteger('index', index, 0, 0xffff_ffff);
-    let window = this.#windows.get(number);
+    let window = this.#registers.get(number);
     if (window === undefined) {
       window = provider.registers(number);
-      this.#windows.set(number, window);
+      this.#registers.set(number, window);
     }
     return window;
   }
@@ -190,7 +285,7 @@ export class DmaDevice {
   }
 
   /**
-   * Ends all waits, registers and buffers, and closes the device. A second call does nothing.
+   * Ends all waits, registers, buffers and windows, and closes the device. A second call does nothing.
    *
    * Memory that was not freed before is given to nobody while another process has the device open: nobody said that the
    * hardware no longer uses it.
@@ -204,13 +299,13 @@ export class DmaDevice {
     }
     this.#closed = true;
     try {
-      for (const window of this.#windows.values()) {
-        window.close();
+      for (const window of this.#registers.values()) {
+        window.release();
       }
-      for (const reference of this.#mappings) {
+      for (const reference of this.#given) {
         reference.deref()?.release();
       }
-      this.#mappings.clear();
+      this.#given.clear();
     } finally {
       // The kernel's side of every buffer, collected ones included, ends with the descriptor.
       this.#provider.close();
@@ -257,17 +352,82 @@ function openProvider(device: string | undefined, name: ProviderName | 'auto'): 
   }
 }
 
+type CheckedAllocOptions = MemoryRequest & { readonly fallback: boolean };
+
+function checkAllocOptions(
+  byteLength: number,
+  options: AllocOptions | undefined,
+  { defaultMemory, info }: Provider,
+): CheckedAllocOptions {
+  const known = checkOptions(options, [
+    'memory',
+    'contiguous',
+    'align',
+    'boundary',
+    'zone',
+    'addressBits',
+    'fallback',
+  ]);
+  const {
+    memory = defaultMemory,
+    contiguous = false,
+    align,
+    boundary,
+    zone,
+    addressBits,
+    fallback = false,
+  } = known;
+  checkOneOf('memory', memory, memoryTypes);
+  checkBoolean('contiguous', contiguous);
+  checkBoolean('fallback', fallback);
+  if (align !== undefined) {
+    checkPowerOfTwo('align', align, 1, MAX_POWER);
+  }
+  if (boundary !== undefined) {
+    checkPowerOfTwo('boundary', boundary, info.pageSize, MAX_POWER);
+    if (boundary < byteLength && (contiguous || memory === 'coherent')) {
+      throw outOfRange('boundary', `at least the ${byteLength} bytes, which must be in one piece`, boundary);
+    }
+  }
+  if (zone !== undefined) {
+    checkOneOf('zone', zone, zones);
+  }
+  if (addressBits !== undefined) {
+    checkInteger('addressBits', addressBits, 8, 64);
+  }
+  return {
+    memory,
+    contiguous,
+    align: align ?? 0,
+    boundary: boundary ?? 0,
+    zone,
+    addressBits: addressBits ?? 0,
+    fallback,
+  };
+}
+
 function allocate(
   provider: Provider,
   byteLength: number,
-  memory: MemoryType,
+  request: MemoryRequest,
   fallback: boolean,
 ): ProvidedMemory {
   try {
-    return provider.alloc(byteLength, memory);
+    return provider.alloc(byteLength, request);
   } catch (error) {
-    if (fallback && memory !== provider.defaultMemory && isSystemError(error, 'EOPNOTSUPP', 'EBUSY')) {
-      return provider.alloc(byteLength, provider.defaultMemory);
+    if (!fallback || !isSystemError(error, 'EOPNOTSUPP')) {
+      throw error;
+    }
+    // What stands for coherent memory has one address, as that has.
+    const contiguous = request.contiguous || request.memory === 'coherent';
+    for (const memory of alternatives(request.memory, provider.info)) {
+      try {
+        return provider.alloc(byteLength, { ...request, memory, contiguous });
+      } catch (other) {
+        if (!isSystemError(other, 'EOPNOTSUPP')) {
+          throw other;
+        }
+      }
     }
     throw error;
   }

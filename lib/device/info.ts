@@ -7,10 +7,46 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NativeInfo } from '../binding.js';
 import { isSystemError } from '../errors.js';
-import { type MemoryType, memoryTypes, memoryTypesFromMask } from './memory.js';
+import {
+  type MemoryType,
+  memoryTypes,
+  memoryTypesFromMask,
+  type Zone,
+  zones,
+  zonesFromMask,
+} from './memory.js';
 
+// By their numbers in kernel-module/uapi/iospace.h.
 const buses = ['none', 'pci', 'platform'] as const;
 const iommus = ['none', 'identity', 'translating'] as const;
+const poolKinds = ['none', 'coherent', 'cma'] as const;
+
+/** A device's own memory, from `memory-region` in the device tree: what its buffers are taken from, and nothing else. */
+export interface DevicePool {
+  /** `'coherent'`: "shared-dma-pool" with "no-map"; `'cma'`: with "reusable". */
+  readonly kind: (typeof poolKinds)[number];
+  /** Physical address. */
+  readonly start: bigint;
+  readonly byteLength: number;
+}
+
+/** How much a device may be asked for, in bytes but for `arenaBlocks`. */
+export interface DeviceLimits {
+  /** Buffers of one open device. Module parameter. */
+  readonly fileBytes: number;
+  /** Buffers of all open devices. Module parameter. */
+  readonly totalBytes: number;
+  /** Writecombine and uncached buffers of this device on x86, those kept for reuse included; 0 where there is no limit. */
+  readonly convertedBytes: number;
+  /** The longest segment of a cached buffer; smaller still where bounce buffers are in use. */
+  readonly segmentBytes: number;
+  /** The longest piece that the system's page allocator ever has. */
+  readonly contiguousBytes: number;
+  /** Blocks in all arenas together; 0 where there is no limit. Module parameter. */
+  readonly arenaBlocks: number;
+  /** What is kept from general use at the end of the arenas. Module parameter. */
+  readonly arenaReserveBytes: number;
+}
 
 /** What a device and this machine can do, as they report it. */
 export interface DeviceInfo {
@@ -28,14 +64,26 @@ export interface DeviceInfo {
   readonly iommu: (typeof iommus)[number];
   /** Bytes that DMA to a device that does not snoop must not share with the CPU's data. */
   readonly cacheLine: number;
+  /** Bytes of the CPU's pages; buffers and windows are whole ones. */
+  readonly pageSize: number;
   /** What `alloc()` can give for it. */
   readonly memoryTypes: readonly MemoryType[];
+  /** The zones of this machine's memory. */
+  readonly zones: readonly Zone[];
+  /** Its own memory. */
+  readonly pool: DevicePool;
+  /** How many arenas there are: `device.arenas`. */
+  readonly arenas: number;
   /** Register windows are numbered from 0 to this - 1; a PCI function has 6, some of which may be absent. */
   readonly registers: number;
   /** Interrupt vectors are numbered from 0 to this - 1; 0 without interrupts. */
   readonly vectors: number;
-  /** Most buffer bytes of one open device, and of all together. */
-  readonly limits: { readonly fileBytes: number; readonly totalBytes: number };
+  readonly limits: DeviceLimits;
+  /**
+   * Bytes that the system's contiguous memory allocator has left: read when asked, for it changes all the time, and
+   * therefore not enumerable. `undefined` where the kernel has no such allocator.
+   */
+  readonly cmaFree: number | undefined;
   /** The version of the kernel module; of this package where there is none. */
   readonly version: string;
 }
@@ -81,8 +129,10 @@ function deviceNames(): string[] {
 function readInfo(name: string): DeviceInfo {
   const attribute = (key: string): string => read(join(DEVICES, name, key));
   const limit = (key: string): number => bytes(BigInt(read(join(MODULE, 'parameters', key))));
+  const size = (key: string): number => bytes(BigInt(attribute(key)));
   const types = new Set(attribute('memory_types').split(' '));
-  return {
+  const zoneNames = new Set(attribute('zones').split(' '));
+  return deviceInfo({
     name,
     bus: word(buses, attribute('bus')),
     device: attribute('device_name'),
@@ -90,12 +140,28 @@ function readInfo(name: string): DeviceInfo {
     coherent: attribute('coherent') === '1',
     iommu: word(iommus, attribute('iommu')),
     cacheLine: Number(attribute('cache_line')),
+    pageSize: Number(attribute('page_size')),
     memoryTypes: memoryTypes.filter((type) => types.has(type)),
+    zones: zones.filter((zone) => zoneNames.has(zone)),
+    pool: {
+      kind: word(poolKinds, attribute('pool')),
+      start: BigInt(attribute('pool_start')),
+      byteLength: size('pool_bytes'),
+    },
+    arenas: Number(attribute('arenas')),
     registers: Number(attribute('registers')),
     vectors: Number(attribute('vectors')),
-    limits: { fileBytes: limit('max_file_bytes'), totalBytes: limit('max_total_bytes') },
+    limits: {
+      fileBytes: limit('max_file_bytes'),
+      totalBytes: limit('max_total_bytes'),
+      convertedBytes: size('max_converted_bytes'),
+      segmentBytes: size('max_segment_bytes'),
+      contiguousBytes: size('max_contiguous_bytes'),
+      arenaBlocks: Number(attribute('arena_max_blocks')),
+      arenaReserveBytes: size('arena_reserve_bytes'),
+    },
     version: read(join(MODULE, 'version')),
-  };
+  });
 }
 
 function read(path: string): string {
@@ -105,7 +171,7 @@ function read(path: string): string {
 /** The same, as the open device reports it. */
 export function infoFromNative(name: string, native: NativeInfo): DeviceInfo {
   const { version } = native;
-  return {
+  return deviceInfo({
     name,
     bus: word(buses, buses[native.bus]),
     device: native.device,
@@ -113,12 +179,40 @@ export function infoFromNative(name: string, native: NativeInfo): DeviceInfo {
     coherent: native.coherent,
     iommu: word(iommus, iommus[native.iommu]),
     cacheLine: native.cacheLine,
-    memoryTypes: memoryTypesFromMask(native.memoryTypes),
+    pageSize: native.pageSize,
+    memoryTypes: memoryTypesFromMask(memoryTypes, native.memoryTypes),
+    zones: zonesFromMask(native.zones),
+    pool: {
+      kind: word(poolKinds, poolKinds[native.pool]),
+      start: native.poolStart,
+      byteLength: bytes(native.poolBytes),
+    },
+    arenas: native.arenas,
     registers: native.registers,
     vectors: native.vectors,
-    limits: { fileBytes: bytes(native.maxFileBytes), totalBytes: bytes(native.maxTotalBytes) },
+    limits: {
+      fileBytes: bytes(native.maxFileBytes),
+      totalBytes: bytes(native.maxTotalBytes),
+      convertedBytes: bytes(native.maxConvertedBytes),
+      segmentBytes: bytes(native.maxSegmentBytes),
+      contiguousBytes: bytes(native.maxContiguousBytes),
+      arenaBlocks: native.arenaMaxBlocks,
+      arenaReserveBytes: bytes(native.arenaReserveBytes),
+    },
     version: `${version >>> 16}.${(version >>> 8) & 0xff}.${version & 0xff}`,
-  };
+  });
+}
+
+/** What was read at once, and what is read when asked. */
+export function deviceInfo(info: Omit<DeviceInfo, 'cmaFree'>): DeviceInfo {
+  return Object.freeze(
+    Object.defineProperty({ ...info, cmaFree: undefined }, 'cmaFree', { get: cmaFree, enumerable: false }),
+  );
+}
+
+function cmaFree(): number | undefined {
+  const kilobytes = /^CmaFree:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1];
+  return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
 }
 
 function word<T extends string>(known: readonly T[], value: string | undefined): T {

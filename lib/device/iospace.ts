@@ -5,14 +5,43 @@
  */
 import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
-import type { NativeBinding } from '../binding.js';
-import { errno, explained, isSystemError, systemError } from '../errors.js';
+import type { NativeAllocation, NativeBinding } from '../binding.js';
+import { errno, explained, isSystemError, outOfRange, systemError } from '../errors.js';
 import { mapShared } from '../mapping.js';
 import { type DeviceInfo, infoFromNative, listDevices } from './info.js';
 import { Interrupts } from './interrupts.js';
-import { type MemoryType, memoryTypeFromNumber, memoryTypeToNumber } from './memory.js';
-import type { ProvidedMemory, Provider } from './provider.js';
-import { Registers } from './registers.js';
+import {
+  memoryTypeFromNumber,
+  memoryTypes,
+  memoryTypesFromMask,
+  memoryTypeToNumber,
+  type WindowType,
+  windowTypes,
+  zoneToNumber,
+} from './memory.js';
+import type {
+  DmaSegment,
+  MemoryRequest,
+  ProvidedArena,
+  ProvidedMemory,
+  ProvidedWindow,
+  Provider,
+} from './provider.js';
+import { whyNoWindow, whyRefused } from './refusal.js';
+import { REGISTERS_MMAP, Registers } from './registers.js';
+
+// Of kernel-module/uapi/iospace.h.
+const ALLOC_CONTIGUOUS = 1 << 0;
+const SYNC_FOR_DEVICE = 1 << 0;
+const SYNC_FOR_CPU = 1 << 1;
+const ARENA_ATTACH = 1 << 0;
+const ARENA_SIDE_BY_SIDE = 1 << 0;
+
+/** Segments read in one call. */
+const SEGMENT_BATCH = 1024;
+
+/** The device that the module makes when it is loaded. */
+export const DEFAULT_DEVICE = 'iospace0';
 
 const NOT_LOADED = 'is the kernel module loaded? sudo modprobe iospace';
 
@@ -83,33 +112,148 @@ class IospaceProvider implements Provider {
     this.fd = fd;
     this.info = infoFromNative(
       basename(path),
-      explained(path, hints, () => native.deviceInfo(fd)),
+      explained({ path }, hints, () => native.deviceInfo(fd)),
     );
     this.interrupts = new Interrupts(native, fd, this.info.vectors);
   }
 
-  alloc(byteLength: number, memory: MemoryType): ProvidedMemory {
-    const { memoryTypes, dmaMask, limits } = this.info;
-    const hints = {
-      EOPNOTSUPP: `this device has no ${memory} memory, only ${memoryTypes.join(', ') || 'none'}`,
-      EDQUOT: `${byteLength} bytes; max_file_bytes allows ${limits.fileBytes} here, max_total_bytes ${limits.totalBytes} in all`,
-      ENOMEM: `no ${byteLength} bytes in one piece within the device's reach, 0x${dmaMask.toString(16)}`,
-    };
-    const allocation = explained(this.#path, hints, () =>
-      this.#native.deviceAlloc(this.fd, memoryTypeToNumber(memory), byteLength),
+  alloc(byteLength: number, request: MemoryRequest): ProvidedMemory {
+    const native = this.#native;
+    const { memory, contiguous, align, boundary, zone, addressBits } = request;
+    const allocation = explained({ path: this.#path }, this.#allocHints(byteLength, request), () =>
+      native.deviceAlloc(
+        this.fd,
+        memoryTypeToNumber(memory),
+        byteLength,
+        contiguous ? ALLOC_CONTIGUOUS : 0,
+        align,
+        boundary,
+        zoneToNumber(zone),
+        addressBits,
+      ),
     );
-    const free = (): void => this.#free(allocation.handle);
+    const { handle, mmapOffset } = allocation;
+    const free = (): void => this.#free(handle);
     try {
+      const effective = memoryTypeFromNumber(memoryTypes, allocation.memory);
       return {
-        mapping: mapShared(this.#native, this.fd, byteLength, allocation.mmapOffset, 'write'),
-        memory: memoryTypeFromNumber(allocation.memory),
-        segments: [{ dmaAddress: allocation.dmaAddress, length: byteLength }],
+        mapping: mapShared(native, this.fd, byteLength, mmapOffset, 'write'),
+        memory: effective,
+        segments: this.#segments(allocation, byteLength),
+        ...(effective === 'cached' && {
+          sync: (turn, offset, length) => this.#sync(handle, byteLength, turn, offset, length),
+        }),
         free,
       };
     } catch (error) {
       free();
       throw error;
     }
+  }
+
+  #allocHints(byteLength: number, request: MemoryRequest): Record<string, () => string> {
+    const { limits, dmaMask, pool } = this.info;
+    const { memory, contiguous } = request;
+    return {
+      EOPNOTSUPP: () => whyRefused(request, this.info),
+      EDQUOT: () => {
+        const { fileBytes, totalBytes, convertedBytes } = limits;
+        const isConverted = convertedBytes > 0 && (memory === 'writecombine' || memory === 'uncached');
+        const converted = isConverted ? `, and ${convertedBytes} of ${memory} memory` : '';
+        return `${byteLength} bytes; max_file_bytes allows ${fileBytes} here, max_total_bytes ${totalBytes} in all${converted}`;
+      },
+      ENOMEM: () => {
+        const inOnePiece = contiguous || memory === 'coherent' ? ' in one piece' : '';
+        return `no ${byteLength} bytes${inOnePiece} within the device's reach, 0x${dmaMask.toString(16)}`;
+      },
+      ENOSPC: () =>
+        pool.kind === 'none'
+          ? 'this device has as many buffers open as it can'
+          : `the device's own pool of ${pool.byteLength} bytes has no room for ${byteLength}`,
+    };
+  }
+
+  /** Where the device finds a buffer. One call more for each {@link SEGMENT_BATCH} segments, if there are several. */
+  #segments({ handle, dmaAddress, segments: count }: NativeAllocation, byteLength: number): DmaSegment[] {
+    if (count === 1) {
+      return [{ dmaAddress, length: byteLength }];
+    }
+    const segments: DmaSegment[] = [];
+    const batch = new BigUint64Array(2 * Math.min(count, SEGMENT_BATCH));
+    while (segments.length < count) {
+      const read = this.#native.deviceSegments(this.fd, handle, segments.length, batch);
+      for (let at = 0; at < 2 * read; at += 2) {
+        segments.push({ dmaAddress: batch[at] ?? 0n, length: Number(batch[at + 1]) });
+      }
+    }
+    return segments;
+  }
+
+  #sync(handle: number, byteLength: number, turn: 'device' | 'cpu', offset: number, length: number): void {
+    const { coherent, cacheLine } = this.info;
+    const end = offset + length;
+    if (!coherent && (offset % cacheLine !== 0 || (end % cacheLine !== 0 && end !== byteLength))) {
+      throw outOfRange(
+        'offset and length',
+        `whole cache lines of ${cacheLine} bytes, or up to the buffer's end, because this device does not snoop`,
+        `${offset} to ${end}`,
+      );
+    }
+    const flags = turn === 'device' ? SYNC_FOR_DEVICE : SYNC_FOR_CPU;
+    this.#native.deviceSync(this.fd, handle, flags, offset, length);
+  }
+
+  window(memory: WindowType, physicalAddress: bigint, byteLength: number): ProvidedWindow {
+    const page = BigInt(this.info.pageSize);
+    const byteOffset = Number(physicalAddress % page);
+    const pages = Math.ceil((byteOffset + byteLength) / this.info.pageSize) * this.info.pageSize;
+    const address = physicalAddress - BigInt(byteOffset);
+    const native = this.#native;
+    const { handle, ...window } = explained(
+      { syscall: 'mmap_iospace', address: physicalAddress },
+      whyNoWindow(memory, address, pages),
+      () => native.deviceWindow(this.fd, memoryTypeToNumber(memory), address, pages),
+    );
+    const free = (): void => this.#free(handle);
+    try {
+      const effective = memoryTypeFromNumber(windowTypes, window.memory);
+      return {
+        content:
+          effective === 'device'
+            ? this.#registersAt(window.mmapOffset, byteOffset, byteLength)
+            : mapShared(native, this.fd, pages, window.mmapOffset, 'write'),
+        memory: effective,
+        byteOffset,
+        free,
+      };
+    } catch (error) {
+      free();
+      throw error;
+    }
+  }
+
+  arenas(): ProvidedArena[] {
+    return Array.from({ length: this.info.arenas }, (_, index) => {
+      const { flags, name, address, byteLength, memoryTypes } = this.#native.deviceArena(this.fd, index, 0);
+      return {
+        index,
+        name,
+        physicalAddress: address,
+        byteLength,
+        memoryTypes: memoryTypesFromMask(windowTypes, memoryTypes),
+        sideBySide: (flags & ARENA_SIDE_BY_SIDE) !== 0,
+      };
+    });
+  }
+
+  attachArena(index: number): bigint {
+    const hints = {
+      EOPNOTSUPP: () =>
+        `this device, which reaches 0x${this.info.dmaMask.toString(16)}, cannot reach all of the arena, or this kernel cannot map it for the device's IOMMU`,
+    };
+    return explained({ path: this.#path }, hints, () =>
+      this.#native.deviceArena(this.fd, index, ARENA_ATTACH),
+    ).dmaAddress;
   }
 
   #free(handle: number): void {
@@ -125,8 +269,13 @@ class IospaceProvider implements Provider {
 
   registers(index: number): Registers {
     const hints = { ENOENT: `the device has no registers ${index}` };
-    const info = explained(this.#path, hints, () => this.#native.deviceRegisters(this.fd, index));
+    const info = explained({ path: this.#path }, hints, () => this.#native.deviceRegisters(this.fd, index));
     return new Registers(new this.#native.Registers(this.fd, index, info), info);
+  }
+
+  #registersAt(mmapOffset: bigint, pageOffset: number, byteLength: number): Registers {
+    const info = { flags: REGISTERS_MMAP, byteLength, mmapOffset, pageOffset, name: '' };
+    return new Registers(new this.#native.Registers(this.fd, 0, info), info);
   }
 
   registersIndex(name: string): number {

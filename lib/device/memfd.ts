@@ -7,36 +7,51 @@
 import type { NativeBinding } from '../binding.js';
 import { notSupported } from '../errors.js';
 import { MAX_BYTE_LENGTH, mapShared } from '../mapping.js';
-import type { DeviceInfo } from './info.js';
+import { type DeviceInfo, deviceInfo } from './info.js';
 import { Interrupts } from './interrupts.js';
-import type { MemoryType } from './memory.js';
-import type { ProvidedMemory, Provider } from './provider.js';
+import type { MemoryRequest, ProvidedArena, ProvidedMemory, ProvidedWindow, Provider } from './provider.js';
 import type { Registers } from './registers.js';
 
-const info: DeviceInfo = {
-  name: 'memfd',
-  bus: 'none',
-  device: '',
-  dmaMask: 0n,
-  coherent: true,
-  iommu: 'none',
-  cacheLine: 1,
-  memoryTypes: ['cached'],
-  registers: 0,
-  vectors: 0,
-  limits: { fileBytes: Number.MAX_SAFE_INTEGER, totalBytes: MAX_BYTE_LENGTH },
-  version: '',
-};
+const UNLIMITED = Number.MAX_SAFE_INTEGER;
+
+const infoOf = (native: NativeBinding): DeviceInfo =>
+  deviceInfo({
+    name: 'memfd',
+    bus: 'none',
+    device: '',
+    dmaMask: 0n,
+    coherent: true,
+    iommu: 'none',
+    cacheLine: 1,
+    pageSize: native.pageSize,
+    memoryTypes: ['cached'],
+    zones: [],
+    pool: { kind: 'none', start: 0n, byteLength: 0 },
+    arenas: 0,
+    registers: 0,
+    vectors: 0,
+    limits: {
+      fileBytes: UNLIMITED,
+      totalBytes: MAX_BYTE_LENGTH,
+      convertedBytes: 0,
+      segmentBytes: UNLIMITED,
+      contiguousBytes: UNLIMITED,
+      arenaBlocks: 0,
+      arenaReserveBytes: 0,
+    },
+    version: '',
+  });
 
 export class MemfdProvider implements Provider {
   readonly name = 'memfd';
   readonly defaultMemory = 'cached';
-  readonly info = info;
+  readonly info: DeviceInfo;
   readonly interrupts: Interrupts;
   readonly #native: NativeBinding;
 
   constructor(native: NativeBinding) {
     this.#native = native;
+    this.info = infoOf(native);
     this.interrupts = new Interrupts(native, -1, 0);
   }
 
@@ -44,9 +59,13 @@ export class MemfdProvider implements Provider {
     throw notSupported('fd', 'memfd has no device');
   }
 
-  alloc(byteLength: number, memory: MemoryType): ProvidedMemory {
+  alloc(byteLength: number, request: MemoryRequest): ProvidedMemory {
+    const { memory, align, boundary, zone, addressBits } = request;
     if (memory !== 'cached') {
       throw notSupported('alloc', `memfd has no ${memory} memory, only cached`);
+    }
+    if (align > 0 || boundary > 0 || zone !== undefined || addressBits > 0) {
+      throw notSupported('alloc', 'memfd has no addresses: no align, boundary, zone or addressBits');
     }
     const fd = this.#native.memfdCreate('iospace', 0);
     try {
@@ -56,6 +75,18 @@ export class MemfdProvider implements Provider {
     } finally {
       this.#native.close(fd);
     }
+  }
+
+  window(): ProvidedWindow {
+    throw notSupported('mmap_iospace', 'memfd has no physical memory');
+  }
+
+  arenas(): ProvidedArena[] {
+    return [];
+  }
+
+  attachArena(): bigint {
+    throw notSupported('attachArena', 'memfd has no device');
   }
 
   registers(): Registers {

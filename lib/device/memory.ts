@@ -1,6 +1,6 @@
 /**
- * The memory types: what a buffer's memory is to the CPU. Their words are this library's, their numbers those of
- * `enum iospace_memory` in kernel-module/uapi/iospace.h.
+ * The words for memory: what it is to the CPU, and where it lies. Words are this library's, their numbers those of
+ * `enum iospace_memory` and `enum iospace_zone` in kernel-module/uapi/iospace.h.
  *
  * @module
  */
@@ -8,32 +8,71 @@
 /**
  * What a buffer's memory is to the CPU.
  *
- * - `cached`: ordinary memory; a device that does not snoop needs `sync`
- * - `writecombine`: in no cache, writes are gathered
- * - `uncached`: in no cache
- * - `writethrough`: reads are cached, writes go through
- * - `coherent`: whatever makes this device and the CPU agree with no `sync`; contiguous on the bus
+ * - `cached`: ordinary memory, perhaps in several pieces; needs `syncForDevice()` and `syncForCpu()`
+ * - `writecombine`: in no cache, writes are gathered: for what the CPU only writes
+ * - `uncached`: in no cache; on all but x86 the same as `writecombine`
+ * - `writethrough`: reads are cached, writes go through; only windows of an arena can be so, on x86
+ * - `coherent`: whatever makes this device and the CPU agree with no `sync`; in one piece
  */
 export type MemoryType = 'cached' | 'writecombine' | 'uncached' | 'writethrough' | 'coherent';
 
-const numbers: Readonly<Record<MemoryType, number>> = {
+/**
+ * What a window on physical memory is to the CPU: as {@link MemoryType}, without `coherent`, which is a relation to a
+ * device, and with `device`, for registers: in strict order, each access of exact width.
+ */
+export type WindowType = Exclude<MemoryType, 'coherent'> | 'device';
+
+/**
+ * Where in physical memory a buffer lies.
+ *
+ * - `dma`: in reach of the most limited devices: below 16 MiB on x86, below 1 or 4 GiB on arm64
+ * - `dma32`: below 4 GiB
+ * - `normal`: above those
+ */
+export type Zone = 'dma' | 'dma32' | 'normal';
+
+const numbers: Readonly<Record<MemoryType | WindowType, number>> = {
   cached: 1,
   writecombine: 2,
   uncached: 3,
   writethrough: 4,
   coherent: 5,
+  device: 6,
 };
 
-/** All memory types that this version knows. */
-export const memoryTypes = Object.keys(numbers) as readonly MemoryType[];
+const zoneNumbers: Readonly<Record<Zone, number>> = { dma: 1, dma32: 2, normal: 3 };
 
-export function memoryTypeToNumber(type: MemoryType): number {
+/** All types of buffers that this version knows. */
+export const memoryTypes: readonly MemoryType[] = [
+  'cached',
+  'writecombine',
+  'uncached',
+  'writethrough',
+  'coherent',
+];
+
+/** All types of windows that this version knows. */
+export const windowTypes: readonly WindowType[] = [
+  'cached',
+  'writecombine',
+  'uncached',
+  'writethrough',
+  'device',
+];
+
+/** All zones that this version knows. */
+export const zones = Object.keys(zoneNumbers) as readonly Zone[];
+
+export function memoryTypeToNumber(type: MemoryType | WindowType): number {
   return numbers[type];
 }
 
-/** The type that the kernel calls by this number. */
-export function memoryTypeFromNumber(number: number): MemoryType {
-  const type = memoryTypes.find((word) => numbers[word] === number);
+/** The type, one of those known, that the kernel calls by this number. */
+export function memoryTypeFromNumber<T extends MemoryType | WindowType>(
+  known: readonly T[],
+  number: number,
+): T {
+  const type = known.find((word) => numbers[word] === number);
   if (type === undefined) {
     throw new Error(
       `the kernel module speaks of memory type ${number}, which this version of iospace does not know`,
@@ -42,7 +81,19 @@ export function memoryTypeFromNumber(number: number): MemoryType {
   return type;
 }
 
-/** The types whose bits (`1 << number`) are set. A newer module may have types that this library does not know. */
-export function memoryTypesFromMask(mask: number): MemoryType[] {
-  return memoryTypes.filter((type) => (mask & (1 << numbers[type])) !== 0);
+/** The known types whose bits (`1 << number`) are set. A newer module may have types that this library does not know. */
+export function memoryTypesFromMask<T extends MemoryType | WindowType>(
+  known: readonly T[],
+  mask: number,
+): T[] {
+  return known.filter((type) => (mask & (1 << numbers[type])) !== 0);
+}
+
+/** Any zone where none is named. */
+export function zoneToNumber(zone: Zone | undefined): number {
+  return zone === undefined ? 0 : zoneNumbers[zone];
+}
+
+export function zonesFromMask(mask: number): Zone[] {
+  return zones.filter((zone) => (mask & (1 << zoneNumbers[zone])) !== 0);
 }

@@ -10,9 +10,9 @@ import { checkInteger, checkUint64 } from '../check.js';
 import { notSupported } from '../errors.js';
 
 /** `enum iospace_registers_flags` of kernel-module/uapi/iospace.h. */
-const FLAG_MMAP = 1 << 0;
-const FLAG_PORT = 1 << 1;
-const FLAG_PREFETCHABLE = 1 << 2;
+export const REGISTERS_MMAP = 1 << 0;
+const REGISTERS_PORT = 1 << 1;
+const REGISTERS_PREFETCHABLE = 1 << 2;
 
 /** What a window is. */
 export interface RegistersFlags {
@@ -43,7 +43,7 @@ const has64Bit = !['arm', 'ia32', 'mips', 'mipsel'].includes(process.arch);
  */
 export class Registers {
   readonly #native: NativeRegisters;
-  #closed = false;
+  #released = false;
 
   /** Bytes of the window. */
   readonly byteLength: number;
@@ -57,9 +57,9 @@ export class Registers {
     this.byteLength = info.byteLength;
     this.name = info.name;
     this.flags = {
-      mapped: (info.flags & FLAG_MMAP) !== 0,
-      port: (info.flags & FLAG_PORT) !== 0,
-      prefetchable: (info.flags & FLAG_PREFETCHABLE) !== 0,
+      mapped: (info.flags & REGISTERS_MMAP) !== 0,
+      port: (info.flags & REGISTERS_PORT) !== 0,
+      prefetchable: (info.flags & REGISTERS_PREFETCHABLE) !== 0,
     };
   }
 
@@ -118,13 +118,18 @@ export class Registers {
     this.write32(offset + 4, Number(address >> 32n));
   }
 
+  /** @internal */
+  get released(): boolean {
+    return this.#released;
+  }
+
   /**
    * Ends the window. Called when the device is closed.
    *
    * @internal
    */
-  close(): void {
-    this.#closed = true;
+  release(): void {
+    this.#released = true;
     this.#native.close();
   }
 
@@ -137,6 +142,6 @@ export class Registers {
   /** Shows what the window is. Reads no register. */
   [inspect.custom](): string {
     const name = this.name === '' ? '' : ` '${this.name}'`;
-    return `Registers${name} { byteLength: 0x${this.byteLength.toString(16)}, closed: ${this.#closed} }`;
+    return `Registers${name} { byteLength: 0x${this.byteLength.toString(16)}, released: ${this.#released} }`;
   }
 }

@@ -7,7 +7,7 @@ import { inspect } from 'node:util';
 import { binding } from '../binding.js';
 import { checkInteger, checkRange } from '../check.js';
 import { invalidState, notSupported } from '../errors.js';
-import { type ViewConstructor, viewOf } from '../mapping.js';
+import { MappedBytes, type Mapping } from '../mapping.js';
 import type { DmaSegment, ProvidedMemory } from './provider.js';
 
 /**
@@ -15,32 +15,30 @@ import type { DmaSegment, ProvidedMemory } from './provider.js';
  *
  * All but `byteOffset` and `byteLength` throw ERR_INVALID_STATE once the buffer was freed.
  */
-export class DmaSlice {
+export class DmaSlice extends MappedBytes {
   readonly #memory: ProvidedMemory;
-  #bytes: Uint8Array | undefined;
+  readonly #whole: DmaSlice | undefined;
   #segments: readonly DmaSegment[] | undefined;
 
-  /** Where in the buffer it begins, in bytes. */
-  readonly byteOffset: number;
-  readonly byteLength: number;
-
-  /** @internal */
-  constructor(memory: ProvidedMemory, byteOffset: number, byteLength: number) {
-    this.#memory = memory;
-    this.byteOffset = byteOffset;
-    this.byteLength = byteLength;
+  /**
+   * @param source - new memory, or what this is a part of, and ends with
+   * @param byteOffset - counted from the start of the source
+   * @internal
+   */
+  constructor(source: ProvidedMemory | DmaSlice, byteOffset: number, byteLength: number) {
+    if (source instanceof DmaSlice) {
+      super(source.byteOffset + byteOffset, byteLength);
+      this.#memory = source.#memory;
+      this.#whole = source;
+    } else {
+      super(byteOffset, byteLength);
+      this.#memory = source;
+    }
   }
 
-  /** The ArrayBuffer of the whole buffer; the same one for all of its slices. */
-  get buffer(): ArrayBuffer {
-    return this.#live().mapping.buffer;
-  }
-
-  /** Its memory as bytes. */
-  get bytes(): Uint8Array {
-    const { buffer } = this;
-    this.#bytes ??= new Uint8Array(buffer, this.byteOffset, this.byteLength);
-    return this.#bytes;
+  /** Whether the memory was given back. */
+  get freed(): boolean {
+    return this.#memory.mapping.released || this.#whole?.freed === true;
   }
 
   /** What the device must be told, in order; empty where no device reaches the memory (memfd). */
@@ -54,28 +52,21 @@ export class DmaSlice {
    * The address of the first byte as the device sees it. Valid for the device that the memory was allocated for, and
    * for no other.
    *
-   * @throws EOPNOTSUPP where there is no address (memfd), or no single one
+   * @throws EOPNOTSUPP where there is no address (memfd), or no single one: `segments` has them all
    */
   get dmaAddress(): bigint {
-    const [first, ...others] = this.segments;
-    if (first === undefined || others.length > 0) {
-      throw notSupported('dmaAddress', `this memory has ${this.segments.length} bus addresses`);
+    const { segments } = this;
+    const [first] = segments;
+    if (first === undefined) {
+      throw notSupported('dmaAddress', 'no device reaches this memory');
+    }
+    if (segments.length > 1) {
+      throw notSupported(
+        'dmaAddress',
+        `this memory is in ${segments.length} pieces: tell the device its segments, or alloc() with contiguous: true`,
+      );
     }
     return first.dmaAddress;
-  }
-
-  /**
-   * A typed view. Shares the memory, copies nothing; has length 0 once the buffer was freed.
-   *
-   * @param Type - the constructor of a typed array, or `DataView`
-   * @param byteOffset - first byte, counted from the start of this slice
-   * @param length - elements (bytes for `DataView`); absent: all whole ones that follow
-   * @throws ERR_OUT_OF_RANGE if the view would not lie inside, or not on a multiple of its element's size
-   * @example
-   * const samples = buffer.view(Int16Array, 64, 128);
-   */
-  view<T>(Type: ViewConstructor<T>, byteOffset?: number, length?: number): T {
-    return viewOf(this.buffer, this.byteOffset, this.byteLength, Type, byteOffset, length);
   }
 
   /**
@@ -87,43 +78,58 @@ export class DmaSlice {
    * @throws ERR_OUT_OF_RANGE unless 0 <= begin < end <= byteLength
    */
   subarray(begin = 0, end: number = this.byteLength): DmaSlice {
-    const memory = this.#live();
+    this.#live();
     checkInteger('begin', begin, 0, this.byteLength - 1);
     checkInteger('end', end, begin + 1, this.byteLength);
-    return new DmaSlice(memory, this.byteOffset + begin, end - begin);
+    return new DmaSlice(this, begin, end - begin);
   }
 
   /**
-   * Makes what the CPU wrote visible to the device. For coherent memory that is a barrier and no system call.
+   * Makes what the CPU wrote visible to the device, whose turn it is then. One system call for cached memory; for all
+   * other a barrier.
+   *
+   * For a device that does not snoop, the range of a cached buffer begins and ends on a multiple of `info.cacheLine`,
+   * counted from the start of the buffer, or ends with it: whatever else is in its first and last line would be lost.
    *
    * @param offset - first byte
    * @param length - bytes; absent: all that follow
-   * @throws ERR_OUT_OF_RANGE if the range does not lie inside
+   * @throws ERR_OUT_OF_RANGE if the range does not lie inside, or shares a cache line with what lies outside
    */
   syncForDevice(offset = 0, length?: number): void {
-    this.#sync(offset, length);
-  }
-
-  /**
-   * Makes what the device wrote visible to the CPU. For coherent memory that is a barrier and no system call.
-   *
-   * @param offset - first byte
-   * @param length - bytes; absent: all that follow
-   * @throws ERR_OUT_OF_RANGE if the range does not lie inside
-   */
-  syncForCpu(offset = 0, length?: number): void {
-    this.#sync(offset, length);
-  }
-
-  /** All memory that this version gives needs no more: it is coherent, or there is no device (memfd). */
-  #sync(offset: number, length: number | undefined): void {
-    this.#live();
-    checkRange(offset, length, this.byteLength);
+    const { sync } = this.#live();
+    const bytes = checkRange(offset, length, this.byteLength);
+    if (sync !== undefined && bytes > 0) {
+      sync('device', this.byteOffset + offset, bytes);
+    }
+    // After what the call may have copied.
     binding().barrier();
   }
 
+  /**
+   * Makes what the device wrote visible to the CPU, whose turn it is then. One system call for cached memory; for all
+   * other a barrier.
+   *
+   * @param offset - first byte, as for {@link DmaSlice.syncForDevice}
+   * @param length - bytes; absent: all that follow
+   * @throws ERR_OUT_OF_RANGE as {@link DmaSlice.syncForDevice}
+   */
+  syncForCpu(offset = 0, length?: number): void {
+    const { sync } = this.#live();
+    const bytes = checkRange(offset, length, this.byteLength);
+    // Before the call copies what the device wrote.
+    binding().barrier();
+    if (sync !== undefined && bytes > 0) {
+      sync('cpu', this.byteOffset + offset, bytes);
+    }
+  }
+
+  /** @internal */
+  protected override mapped(): Mapping {
+    return this.#live().mapping;
+  }
+
   #live(): ProvidedMemory {
-    if (this.#memory.mapping.released) {
+    if (this.freed) {
       throw invalidState('the buffer was freed');
     }
     return this.#memory;
@@ -131,7 +137,7 @@ export class DmaSlice {
 
   /** Shows where it lies. Touches no memory. */
   [inspect.custom](): string {
-    return `DmaSlice { byteOffset: ${this.byteOffset}, byteLength: ${this.byteLength}, freed: ${this.#memory.mapping.released} }`;
+    return `DmaSlice { byteOffset: ${this.byteOffset}, byteLength: ${this.byteLength}, freed: ${this.freed} }`;
   }
 }
 

@@ -6,7 +6,7 @@
 import { inspect } from 'node:util';
 import { checkRange } from '../check.js';
 import { errno, invalidState, systemError } from '../errors.js';
-import type { Mapping, ViewConstructor } from '../mapping.js';
+import { MappedBytes, type Mapping } from '../mapping.js';
 
 /** What a shared memory is, beside its mapping. */
 export interface SharedMemoryDescription {
@@ -21,6 +21,9 @@ export interface SharedMemoryDescription {
  * Memory shared with other processes, made by {@link posix.open}. It lives in this process until
  * {@link SharedMemory.close}; the object itself until it is unlinked and nobody has it mapped.
  *
+ * `buffer`, `bytes` and `view()` throw EACCES if it was opened `readOnly`, for nothing keeps JavaScript from writing to an
+ * ArrayBuffer, and ERR_INVALID_STATE after `close()`.
+ *
  * Whoever may write to the object may also shrink it: touching what is no longer there kills the process, as in every
  * language. Share with processes that you trust.
  *
@@ -28,12 +31,13 @@ export interface SharedMemoryDescription {
  * using memory = posix.open('/frames', { create: true, size: 4096 });
  * Atomics.add(memory.view(Int32Array), 0, 1);
  */
-export class SharedMemory {
+export class SharedMemory extends MappedBytes {
   readonly #mapping: Mapping;
   readonly #description: SharedMemoryDescription;
 
   /** @internal */
   constructor(mapping: Mapping, description: SharedMemoryDescription) {
+    super(0, mapping.byteLength);
     this.#mapping = mapping;
     this.#description = description;
   }
@@ -53,43 +57,8 @@ export class SharedMemory {
     return this.#description.readOnly;
   }
 
-  get byteLength(): number {
-    return this.#mapping.byteLength;
-  }
-
   get closed(): boolean {
     return this.#mapping.released;
-  }
-
-  /**
-   * The one ArrayBuffer over it.
-   *
-   * @throws EACCES if it was opened `readOnly`, for nothing keeps JavaScript from writing to an ArrayBuffer;
-   *   ERR_INVALID_STATE after `close()`
-   */
-  get buffer(): ArrayBuffer {
-    return this.#writable('buffer').buffer;
-  }
-
-  /**
-   * All of it as bytes.
-   *
-   * @throws as {@link SharedMemory.buffer}
-   */
-  get bytes(): Uint8Array {
-    return this.#writable('bytes').bytes;
-  }
-
-  /**
-   * A view of a part of it.
-   *
-   * @param Type - the constructor of a typed array, or `DataView`
-   * @param byteOffset - first byte, a multiple of the element's size
-   * @param length - elements (bytes for `DataView`); absent: all whole ones that follow
-   * @throws ERR_OUT_OF_RANGE if it would not lie inside; else as {@link SharedMemory.buffer}
-   */
-  view<T>(Type: ViewConstructor<T>, byteOffset?: number, length?: number): T {
-    return this.#writable('view').view(Type, byteOffset, length);
   }
 
   /**
@@ -129,10 +98,11 @@ export class SharedMemory {
     return this.#mapping;
   }
 
-  #writable(operation: string): Mapping {
+  /** @internal */
+  protected override mapped(): Mapping {
     const mapping = this.#open();
     if (this.readOnly) {
-      throw systemError(errno.EACCES, operation, { path: this.name, hint: 'opened readOnly; read() copies' });
+      throw systemError(errno.EACCES, 'buffer', { path: this.name, hint: 'opened readOnly; read() copies' });
     }
     return mapping;
   }

@@ -32,10 +32,22 @@ describe('an open device', () => {
       coherent: true,
       iommu: 'none',
       cacheLine: 64,
+      pageSize: 4096,
       memoryTypes: ['coherent'],
+      zones: ['dma32'],
+      pool: { kind: 'none', start: 0n, byteLength: 0 },
+      arenas: 0,
       registers: 3,
       vectors: 1,
-      limits: { fileBytes: 2 ** 30, totalBytes: Number.MAX_SAFE_INTEGER },
+      limits: {
+        fileBytes: 2 ** 30,
+        totalBytes: Number.MAX_SAFE_INTEGER,
+        convertedBytes: 0,
+        segmentBytes: 2 ** 16,
+        contiguousBytes: 2 ** 22,
+        arenaBlocks: 0,
+        arenaReserveBytes: 0,
+      },
       version: '0.1.0',
     });
   });

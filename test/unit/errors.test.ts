@@ -1,5 +1,5 @@
 import { openSync } from 'node:fs';
-import { describe, expect, test } from 'vitest';
+import { assert, describe, expect, test } from 'vitest';
 import { abortError, explained, outOfRange, systemError, wrongType } from '../../lib/errors.js';
 
 describe('a system error', () => {
@@ -21,8 +21,8 @@ describe('a system error', () => {
     const fail = () => {
       throw failed;
     };
-    expect(() => explained('/dev/iospace1', { ENOMEM: 'none left' }, fail)).toThrow(failed);
-    expect(() => explained('/dev/iospace1', { EDQUOT: '1 byte' }, fail)).toThrow(
+    expect(() => explained({ path: '/dev/iospace1' }, { ENOMEM: 'none left' }, fail)).toThrow(failed);
+    expect(() => explained({ path: '/dev/iospace1' }, { EDQUOT: '1 byte' }, fail)).toThrow(
       expect.objectContaining({
         message: "EDQUOT: quota exceeded, ioctl 0xd501 '/dev/iospace1': 1 byte",
         errno: -122,
@@ -30,7 +30,10 @@ describe('a system error', () => {
         path: '/dev/iospace1',
       }),
     );
-    expect(explained('/dev/iospace1', { EDQUOT: '1 byte' }, () => 7)).toBe(7);
+    expect(() =>
+      explained({ syscall: 'mmap_iospace', address: 0x1000n }, { EDQUOT: () => 'made then' }, fail),
+    ).toThrow(/^EDQUOT: quota exceeded, mmap_iospace 0x1000: made then$/);
+    expect(explained({ path: '/dev/iospace1' }, { EDQUOT: () => assert.fail() }, () => 7)).toBe(7);
   });
 
   test('names the address and the request', () => {

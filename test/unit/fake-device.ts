@@ -3,6 +3,7 @@
  * and no addon. Interrupts come when the test says so.
  */
 import type {
+  NativeArena,
   NativeBinding,
   NativeInfo,
   NativeMapping,
@@ -10,13 +11,17 @@ import type {
   NativeRegisters,
   NativeRegistersInfo,
 } from '../../lib/binding.js';
+import type { DmaSegment } from '../../lib/device/provider.js';
 import { invalidState, systemError } from '../../lib/errors.js';
 
 const ENABLE = 1;
+const ATTACH = 1;
+const EINVAL = 22;
 const ENODEV = 19;
 const ENOENT = 2;
 const EOPNOTSUPP = 95;
 const COHERENT = 5;
+const PAGE = 4096;
 
 interface Line {
   readonly name: string;
@@ -31,11 +36,24 @@ interface Window extends NativeRegistersInfo {
   readonly content: DataView;
 }
 
+/** What the last ALLOC asked for. */
+export interface Asked {
+  readonly memory: number;
+  readonly flags: number;
+  readonly align: number;
+  readonly boundary: number;
+  readonly zone: number;
+  readonly addressBits: number;
+}
+
 export interface FakeOptions {
   lines?: { name?: string; level?: boolean }[];
   /** Windows by index; a hole is a BAR that the function does not have. */
   windows?: ({ name?: string; byteLength: number; flags?: number } | undefined)[];
   info?: Partial<NativeInfo>;
+  /** Bytes of each segment of a buffer that is neither coherent nor contiguous. */
+  segmentBytes?: number;
+  arenas?: Omit<NativeArena, 'dmaAddress'>[];
 }
 
 export class FakeDevice {
@@ -43,8 +61,16 @@ export class FakeDevice {
   readonly windows: (Window | undefined)[];
   readonly pollers: FakePoller[] = [];
   readonly mappings: FakeMapping[] = [];
-  /** Handles of the buffers that the kernel holds. */
+  /** Handles of the buffers and windows that the kernel holds. */
   readonly handles = new Set<number>();
+  /** What was asked for, in order, whether it was given or not. */
+  readonly asked: Asked[] = [];
+  /** Every SYNC: `'1 0x40 0x80'`. */
+  readonly syncs: string[] = [];
+  /** Every WINDOW: `'6 0x1000 0x2000'`. */
+  readonly windowsAsked: string[] = [];
+  /** What the next ALLOC or WINDOW throws. */
+  error: Error | undefined;
   /** Every access of a register: `'write32 0x8 5'`. */
   readonly accesses: string[] = [];
   readonly enabled: number[] = [];
@@ -53,10 +79,16 @@ export class FakeDevice {
   /** What the next mmap() throws. */
   mmapError: Error | undefined;
   readonly #info: NativeInfo;
+  readonly #segmentBytes: number;
+  readonly #arenas: Omit<NativeArena, 'dmaAddress'>[];
+  readonly #segments = new Map<number, DmaSegment[]>();
   #unread = false;
   #nextHandle = 1;
 
-  constructor({ lines = [{}], windows = [], info = {} }: FakeOptions = {}) {
+  constructor(options: FakeOptions = {}) {
+    const { lines = [{}], windows = [], info = {}, segmentBytes = PAGE, arenas = [] } = options;
+    this.#segmentBytes = segmentBytes;
+    this.#arenas = arenas;
     this.lines = lines.map(({ name = '', level = false }) => ({
       name,
       level,
@@ -81,13 +113,23 @@ export class FakeDevice {
       iommu: 0,
       coherent: true,
       memoryTypes: 1 << COHERENT,
-      pageSize: 4096,
+      pageSize: PAGE,
       cacheLine: 64,
       registers: windows.length,
       vectors: lines.length,
+      zones: 0b0101,
+      pool: 0,
+      arenas: arenas.length,
+      arenaMaxBlocks: 0,
       dmaMask: 0xffff_ffffn,
       maxFileBytes: 1n << 30n,
       maxTotalBytes: 0xffff_ffff_ffff_ffffn,
+      maxConvertedBytes: 0n,
+      maxSegmentBytes: 1n << 16n,
+      maxContiguousBytes: 1n << 22n,
+      poolStart: 0n,
+      poolBytes: 0n,
+      arenaReserveBytes: 0n,
       device: '0000:00:04.0',
       ...info,
     };
@@ -140,21 +182,78 @@ export class FakeDevice {
     }
   }
 
+  #hold(): number {
+    if (this.error !== undefined) {
+      throw this.error;
+    }
+    const handle = this.#nextHandle++;
+    this.handles.add(handle);
+    return handle;
+  }
+
+  /** Each buffer has 4 GiB of bus addresses of its own, its segments a gap between them. Whole pages, as the kernel's. */
+  #place(handle: number, byteLength: number, segmentBytes: number): DmaSegment[] {
+    const pages = Math.ceil(byteLength / PAGE) * PAGE;
+    const size = Math.ceil(segmentBytes / PAGE) * PAGE;
+    return Array.from({ length: Math.ceil(pages / size) }, (_, n) => ({
+      dmaAddress: (BigInt(handle) << 32n) + BigInt(2 * n * size),
+      length: Math.min(size, pages - n * size),
+    }));
+  }
+
   /** The addon, as far as a device needs it. */
   get native(): NativeBinding {
     const device = this;
     const native: Partial<NativeBinding> = {
       constants: { PROT_READ: 1, PROT_WRITE: 2, MAP_SHARED: 1 },
       deviceInfo: () => device.#info,
-      deviceAlloc(_fd, memory, byteLength) {
+      pageSize: PAGE,
+      deviceAlloc(_fd, memory, byteLength, flags, align, boundary, zone, addressBits) {
         device.#check();
-        if (memory !== COHERENT) {
+        device.asked.push({ memory, flags, align, boundary, zone, addressBits });
+        if ((device.#info.memoryTypes & (1 << memory)) === 0 || addressBits === 8) {
           throw systemError(EOPNOTSUPP, 'ioctl');
         }
-        const handle = device.#nextHandle++;
-        device.handles.add(handle);
-        const mappableLength = Math.ceil(byteLength / 4096) * 4096;
-        return { handle, memory, mappableLength, dmaAddress: BigInt(handle) << 32n, mmapOffset: 0x2000n };
+        const handle = device.#hold();
+        const inOnePiece = memory === COHERENT || flags !== 0;
+        const segments = device.#place(handle, byteLength, inOnePiece ? byteLength : device.#segmentBytes);
+        device.#segments.set(handle, segments);
+        const [first] = segments;
+        return {
+          handle,
+          memory,
+          dmaAddress: first?.dmaAddress ?? 0n,
+          mmapOffset: 0x2000n,
+          segments: segments.length,
+        };
+      },
+      deviceSegments(_fd, handle, first, into) {
+        const segments = device.#segments.get(handle)?.slice(first, first + into.length / 2) ?? [];
+        if (segments.length === 0) {
+          throw systemError(EINVAL, 'ioctl');
+        }
+        into.set(segments.flatMap(({ dmaAddress, length }) => [dmaAddress, BigInt(length)]));
+        return segments.length;
+      },
+      deviceSync(_fd, handle, flags, offset, byteLength) {
+        device.#check();
+        if (!device.handles.has(handle)) {
+          throw systemError(ENOENT, 'ioctl');
+        }
+        device.syncs.push(`${flags} 0x${offset.toString(16)} 0x${byteLength.toString(16)}`);
+      },
+      deviceArena(_fd, index, flags) {
+        device.#check();
+        const arena = device.#arenas[index];
+        if (arena === undefined) {
+          throw systemError(ENOENT, 'ioctl');
+        }
+        return { ...arena, dmaAddress: flags === ATTACH ? arena.address + 0xc000_0000n : 0n };
+      },
+      deviceWindow(_fd, memory, address, byteLength) {
+        device.#check();
+        device.windowsAsked.push(`${memory} 0x${address.toString(16)} 0x${byteLength.toString(16)}`);
+        return { handle: device.#hold(), memory, mmapOffset: 0x3000n };
       },
       deviceFree(_fd, handle) {
         device.#check();
@@ -202,8 +301,8 @@ export class FakeDevice {
         return true;
       },
       Registers: class extends FakeRegisters {
-        constructor(_fd: number, index: number) {
-          super(device, index);
+        constructor(_fd: number, index: number, info: NativeRegistersInfo) {
+          super(device, device.windows[index]?.content ?? new DataView(new ArrayBuffer(info.byteLength)));
         }
       },
       Poller: class extends FakePoller {
@@ -301,9 +400,9 @@ class FakeRegisters implements NativeRegisters {
   readonly #device: FakeDevice;
   readonly #content: DataView;
 
-  constructor(device: FakeDevice, index: number) {
+  constructor(device: FakeDevice, content: DataView) {
     this.#device = device;
-    this.#content = device.windows[index]?.content ?? new DataView(new ArrayBuffer(0));
+    this.#content = content;
   }
 
   read8 = (offset: number): number => this.#log('read8', offset) ?? this.#content.getUint8(offset);

@@ -115,10 +115,10 @@ describe('refused by the addon before the device hears of it', () => {
   });
 
   test('and so is every access once the window was closed', () => {
-    registers.close();
+    registers.release();
     expect(() => registers.read8(0)).toThrow(code('ERR_INVALID_STATE'));
     expect(() => registers.writeAddress(0, 1n)).toThrow(code('ERR_INVALID_STATE'));
-    expect(inspect(registers)).toBe('Registers { byteLength: 0x100, closed: true }');
+    expect(inspect(registers)).toBe('Registers { byteLength: 0x100, released: true }');
   });
 });
 
@@ -140,7 +140,7 @@ test('ENODEV once the device is gone', () => {
 
 test('inspecting reads no register', () => {
   const { device, registers } = window();
-  expect(inspect(registers)).toBe("Registers 'control' { byteLength: 0x100, closed: false }");
+  expect(inspect(registers)).toBe("Registers 'control' { byteLength: 0x100, released: false }");
   expect(inspect({ registers }, { depth: 5, showHidden: true, getters: true })).toContain('0x100');
   expect(device.accesses).toEqual([]);
 });
