@@ -3,7 +3,8 @@
  * inside emulated machines. Needs the lab's Debian packages; `node lib/lab/setup.mjs test` installs them.
  *
  * A machine is booted once and runs them all. A program fails by its exit code, and any warning of the kernel fails it
- * too. `npm test` has the core of the machines; IOSPACE_MACHINES=all has them all.
+ * too. What its memory really is it asks the witness (`test/witness.ts`). `npm test` has the core of the machines;
+ * IOSPACE_MACHINES=all has them all.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -13,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BootOptions, Machine } from '../lib/lab/index.js';
 import { machines } from './machines.js';
+import { Witness } from './witness.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
@@ -36,14 +38,19 @@ const rows = Object.entries(machines).filter(
 
 describe.each(rows)('%s', (_name, { boot, shows }) => {
   let machine: Machine;
+  let witness: Witness;
 
   beforeAll(async () => {
     machine = await Machine.boot({ devices: ['edu'], ...boot, mounts: [root] });
+    witness = await Witness.of(machine);
   });
-  afterAll(() => machine?.close());
+  afterAll(async () => {
+    await witness?.close();
+    await machine?.close();
+  });
 
   async function passes(argv: string[], timeout: number): Promise<void> {
-    const { code, stdout, stderr } = await machine.run(argv, { cwd: root, timeout });
+    const { code, stdout, stderr } = await witness.run(argv, { cwd: root, timeout });
     expect(code, `${stdout}\n${stderr}`).toBe(0);
   }
 
