@@ -4,7 +4,7 @@
  * @module
  */
 import { type Command, Option } from 'commander';
-import { type Arch, buildAddon } from '../lab/index.js';
+import { type Arch, architectures, buildAddon } from '../lab/index.js';
 import { progress, report } from './report.js';
 
 /** Adds the command to the program. */
@@ -13,10 +13,9 @@ export function addBuildCommand(program: Command): void {
     .command('build')
     .description('build the native addon for this machine, or for another architecture')
     .addOption(
-      new Option('--arch <arch>', `architecture (default: this machine's, ${process.arch})`).choices([
-        'amd64',
-        'arm64',
-      ]),
+      new Option('--arch <arch>', `architecture (default: this machine's, ${process.arch})`).choices(
+        architectures,
+      ),
     )
     .action(({ arch }: { arch?: Arch }) =>
       report(1, async () => {

@@ -8,19 +8,21 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import {
   type Arch,
   applyOverlay,
+  architectures,
   cacheDirectory,
   cleanCache,
   type DeviceTreeChange,
-  defaultNodeMajor,
   fetchedKernels,
   fetchKernel,
   type KernelName,
   kernelNames,
+  kernelsFor,
   listCache,
   Machine,
   type MachineName,
   machineNames,
   machineSummary,
+  type NodeMajor,
   nodeMajors,
 } from '../lab/index.js';
 import { progress, report } from './report.js';
@@ -31,8 +33,8 @@ const labFailed = 125;
 interface RunFlags {
   machine: MachineName;
   arch?: Arch;
-  kernel: KernelName;
-  node: string;
+  kernel?: KernelName;
+  node?: string;
   append?: string;
   memory?: string;
   machineOptions?: string;
@@ -100,7 +102,19 @@ function forward(stream: NodeJS.WriteStream): (bytes: Buffer) => void {
   return (bytes) => stream.write(bytes);
 }
 
-async function run(argv: string[], flags: RunFlags): Promise<number> {
+/** What `--json` ends stdout with. */
+interface Outcome {
+  machine: MachineName;
+  /** Undefined where it did not boot; so is `bootSeconds`. */
+  kernel?: string;
+  bootSeconds?: number;
+  exitCode: number;
+  /** What failed in the lab itself. */
+  error?: { code: string | undefined; message: string };
+}
+
+/** Boots the machine, runs the command and returns its exit code. */
+async function runInMachine(argv: string[], flags: RunFlags, outcome: Outcome): Promise<number> {
   const stop = new AbortController();
   const interrupted = (signal: NodeJS.Signals) => stop.abort(new Error(signal));
   process.once('SIGINT', interrupted).once('SIGTERM', interrupted);
@@ -108,7 +122,7 @@ async function run(argv: string[], flags: RunFlags): Promise<number> {
     machine: flags.machine,
     arch: flags.arch,
     kernel: flags.kernel,
-    node: Number(flags.node) as (typeof nodeMajors)[number],
+    node: flags.node === undefined ? undefined : (Number(flags.node) as NodeMajor),
     append: flags.append,
     memory: flags.memory,
     machineOptions: flags.machineOptions,
@@ -124,6 +138,8 @@ async function run(argv: string[], flags: RunFlags): Promise<number> {
   });
   process.off('SIGINT', interrupted).off('SIGTERM', interrupted);
   progress(`${machine.description}, booted in ${machine.bootSeconds.toFixed(1)} s`);
+  outcome.kernel = machine.kernelRelease;
+  outcome.bootSeconds = machine.bootSeconds;
   const release = passSignals(machine, stop);
   try {
     const { code } = await machine.run(argv, {
@@ -134,13 +150,25 @@ async function run(argv: string[], flags: RunFlags): Promise<number> {
       onStdout: forward(process.stdout),
       onStderr: forward(process.stderr),
     });
-    if (flags.json) {
-      const { kernelRelease: kernel, bootSeconds } = machine;
-      console.log(JSON.stringify({ machine: flags.machine, kernel, bootSeconds, exitCode: code }));
-    }
     return code;
   } finally {
     release();
+  }
+}
+
+async function run(argv: string[], flags: RunFlags): Promise<number> {
+  const outcome: Outcome = { machine: flags.machine, exitCode: labFailed };
+  try {
+    outcome.exitCode = await runInMachine(argv, flags, outcome);
+    return outcome.exitCode;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    outcome.error = { code, message };
+    throw error;
+  } finally {
+    if (flags.json) {
+      console.log(JSON.stringify(outcome));
+    }
   }
 }
 
@@ -166,15 +194,17 @@ async function list(): Promise<number> {
   return 0;
 }
 
-async function fetch(names: string[], { arch }: { arch: string[] }): Promise<number> {
-  const wanted = names.length === 0 ? kernelNames.filter((name) => name !== 'debug') : names;
-  for (const name of wanted) {
+async function fetch(names: string[], { arch }: { arch: readonly Arch[] }): Promise<number> {
+  for (const name of names) {
     if (!(kernelNames as string[]).includes(name)) {
       throw new InvalidArgumentError(`expected kernels out of ${kernelNames.join(', ')}, got ${name}`);
     }
   }
-  for (const name of wanted as KernelName[]) {
-    for (const one of name === 'debug' ? (['amd64'] as const) : (arch as Arch[])) {
+  for (const one of arch) {
+    const wanted = kernelsFor(one).filter((name) =>
+      names.length === 0 ? name !== 'debug' : names.includes(name),
+    );
+    for (const name of wanted) {
       const { release, directory } = await fetchKernel(name, one, { onProgress: progress });
       console.log(`${release}: ${directory}`);
     }
@@ -193,16 +223,21 @@ export function addLabCommands(program: Command): void {
     .description('boot a machine, run a command in it as root, and exit with its exit code')
     .argument('<command...>', 'the command and its arguments, after --')
     .addOption(new Option('--machine <name>', 'machine').choices(machineNames).default('pc'))
-    .addOption(new Option('--arch <arch>', "architecture; must be the machine's").choices(['amd64', 'arm64']))
+    .addOption(
+      new Option(
+        '--arch <arch>',
+        'for a machine that is made for several: virt for arm64 or riscv64',
+      ).choices(architectures),
+    )
     .addOption(
       new Option('--kernel <version>', "Debian's kernel, or the debug kernel")
         .choices(kernelNames)
-        .default('6.1'),
+        .default(undefined, '6.1; 6.12 on riscv64'),
     )
     .addOption(
       new Option('--node <major>', 'Node in the guest')
         .choices(nodeMajors.map(String))
-        .default(String(defaultNodeMajor())),
+        .default(undefined, "this one's major; 20 on riscv64"),
     )
     .option('--append <args>', "added to the kernel's command line")
     .option('--memory <size>', "the machine's memory, as QEMU takes it: 1G")
@@ -226,7 +261,10 @@ export function addLabCommands(program: Command): void {
     .option('--no-module', 'do not load iospace.ko')
     .option('--monitor <socket>', "make a socket for QEMU's monitor")
     .option('--timeout <seconds>', 'how long the command may take', seconds)
-    .option('--json', 'end stdout with one line of JSON: machine, kernel, bootSeconds, exitCode')
+    .option(
+      '--json',
+      'end stdout with one line of JSON: machine, kernel, bootSeconds, exitCode, and error where the lab failed',
+    )
     .passThroughOptions()
     // Any other code could be the command's own.
     .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : labFailed))
@@ -239,8 +277,8 @@ export function addLabCommands(program: Command): void {
     .command('fetch')
     .description("fetch kernels; all of Debian's where none is named; the debug kernel is built, for amd64")
     .argument('[kernels...]', kernelNames.join(', '))
-    .option('--arch <arch...>', 'architectures', ['amd64', 'arm64'])
-    .action((names: string[], flags: { arch: string[] }) => report(1, () => fetch(names, flags)));
+    .addOption(new Option('--arch <arch...>', 'architectures').choices(architectures).default(architectures))
+    .action((names: string[], flags: { arch: readonly Arch[] }) => report(1, () => fetch(names, flags)));
   lab
     .command('clean')
     .description('remove everything that was fetched and built, while no machine needs it')

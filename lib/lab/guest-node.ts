@@ -1,19 +1,20 @@
 /**
- * Node.js for the guest, from npm.
+ * Node.js for the guest: from npm, and where npm has none, from Debian.
  *
  * @module
  */
 import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
+import { wrongValue } from '../errors.js';
 import { cached } from './cache.js';
 import type { Arch } from './kernels.js';
-import type { FetchOptions } from './packages.js';
-import { nodeArch, toolPrefix } from './toolchain.js';
+import { type FetchOptions, unpackPackages } from './packages.js';
+import { compilerLibrary, librariesOf, nodeArch, toolPrefix, triplets } from './toolchain.js';
 import { tool } from './tools.js';
 
-/** The last version of each major that npm has for both architectures' packages. */
+/** Of each major, the last version that npm has for an architecture; `debian` is what Debian 13 has. */
 const versions = {
-  20: { amd64: '20.20.2', arm64: '20.20.2' },
+  20: { amd64: '20.20.2', arm64: '20.20.2', riscv64: 'debian' },
   22: { amd64: '22.23.3', arm64: '22.23.3' },
   24: { amd64: '24.21.0', arm64: '24.22.0' },
   26: { amd64: '26.10.0', arm64: '26.12.0' },
@@ -21,26 +22,37 @@ const versions = {
 
 export type NodeMajor = keyof typeof versions;
 
-/** The majors that {@link fetchNode} knows. */
+/** The majors that {@link fetchNode} knows, those for some architectures only included. */
 export const nodeMajors = Object.keys(versions).map(Number) as NodeMajor[];
 
-/** The major of the Node that runs this, or the newest that the lab has where it has not that one. */
-export function defaultNodeMajor(): NodeMajor {
-  const own = Number.parseInt(process.versions.node, 10);
-  return nodeMajors.find((major) => major === own) ?? (nodeMajors.at(-1) as NodeMajor);
+const versionOf = (major: NodeMajor, arch: Arch) =>
+  new Map<string, string>(Object.entries(versions[major])).get(arch);
+
+/** The majors that there are for an architecture. */
+export function nodeMajorsFor(arch: Arch): NodeMajor[] {
+  return nodeMajors.filter((major) => versionOf(major, arch) !== undefined);
 }
 
-/**
- * The `node` program of that major, without debugging symbols, fetched where it is not in the cache yet.
- *
- * @returns its path
- */
-export async function fetchNode(
-  major: NodeMajor,
-  arch: Arch,
-  { signal, onProgress }: FetchOptions = {},
-): Promise<string> {
-  const version = versions[major][arch];
+/** The major of the Node that runs this, or the newest that the lab has where it has not that one. */
+export function defaultNodeMajor(arch: Arch): NodeMajor {
+  const own = Number.parseInt(process.versions.node, 10);
+  const known = nodeMajorsFor(arch);
+  return known.find((major) => major === own) ?? (known.at(-1) as NodeMajor);
+}
+
+/** What Node consists of in a guest. */
+export interface GuestNode {
+  /** The program. */
+  program: string;
+  /** The shared libraries that it needs, the loader included. */
+  libraries: readonly string[];
+  /** Scripts that it reads as it starts: where they stand in the guest, and where they are. */
+  scripts: readonly { path: string; from: string }[];
+}
+
+/** Fetches the program of npm's package, without debugging symbols. The libraries are the compiler's. */
+async function fromNpm(version: string, arch: Arch, options: FetchOptions): Promise<GuestNode> {
+  const { signal, onProgress } = options;
   const fetch = async (directory: string) => {
     const name = `node-linux-${nodeArch[arch]}@${version}`;
     onProgress?.(`fetching ${name}`);
@@ -52,6 +64,51 @@ export async function fetchNode(
     await rm(join(directory, archive));
     await tool(`${toolPrefix(arch)}strip`, ['node'], { cwd: directory, signal });
   };
-  const entry = await cached('node', `${version}-${arch}`, fetch, signal);
-  return join(entry, 'node');
+  const program = join(await cached('node', `${version}-${arch}`, fetch, signal), 'node');
+  return { program, libraries: await librariesOf(program, arch, compilerLibrary(arch)), scripts: [] };
+}
+
+/** Debian 13's Node: the program, the libraries that belong to it, and the scripts that Debian keeps out of it. */
+const debianNode = {
+  libraries: [
+    ...['nodejs', 'libnode115', 'libbrotli1', 'libc6', 'libcares2', 'libgcc-s1', 'libicu76', 'libnghttp2-14'],
+    ...['libssl3t64', 'libstdc++6', 'libuv1t64', 'libzstd1', 'zlib1g'],
+  ],
+  scripts: ['node-acorn', 'node-cjs-module-lexer', 'node-minimatch', 'node-undici'],
+};
+
+async function fromDebian(arch: Arch, options: FetchOptions): Promise<GuestNode> {
+  const fetch = (directory: string) => {
+    const names = [...debianNode.libraries.map((name) => `${name}:${arch}`), ...debianNode.scripts];
+    return unpackPackages(names, directory, options);
+  };
+  const tree = await cached('node', `debian-${arch}`, fetch, options.signal);
+  const program = join(tree, 'usr/bin/node');
+  const find = async (name: string) => join(tree, 'usr/lib', triplets[arch], name);
+  const scripts = await readdir(join(tree, 'usr/share/nodejs'), { withFileTypes: true, recursive: true });
+  return {
+    program,
+    libraries: await librariesOf(program, arch, find),
+    scripts: scripts
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name))
+      .map((from) => ({ path: relative(tree, from), from })),
+  };
+}
+
+/**
+ * Node of that major, fetched where it is not in the cache yet.
+ *
+ * @throws TypeError with code `ERR_INVALID_ARG_VALUE` where there is none for that architecture
+ */
+export async function fetchNode(
+  major: NodeMajor,
+  arch: Arch,
+  options: FetchOptions = {},
+): Promise<GuestNode> {
+  const version = versionOf(major, arch);
+  if (version === undefined) {
+    throw wrongValue(`the Node of ${arch}`, `one of ${nodeMajorsFor(arch).join(', ')}`, major);
+  }
+  return version === 'debian' ? fromDebian(arch, options) : fromNpm(version, arch, options);
 }

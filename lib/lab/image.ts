@@ -25,7 +25,7 @@ import { fetchNode, type NodeMajor } from './guest-node.js';
 import { type Arch, type Kernel, moduleClosure } from './kernels.js';
 import { type FetchOptions, unpackedPackage } from './packages.js';
 import { contentKey, packageRoot } from './sources.js';
-import { librariesOf, loaderPath, toolPrefix } from './toolchain.js';
+import { loaderPath, toolPrefix } from './toolchain.js';
 import { tool } from './tools.js';
 
 const guestSources = join(packageRoot, 'lib/lab/guest');
@@ -74,6 +74,15 @@ async function plainModule(file: string, directory: string): Promise<string> {
   return copy.replace(/\.xz$/, '');
 }
 
+/** The directories above files, outermost first: the kernel makes none by itself. */
+function directoriesOf(files: readonly { path: string }[]): string[] {
+  const above = files.flatMap(({ path }) => {
+    const parts = path.split('/').filter((part) => part !== '');
+    return parts.slice(0, -1).map((_part, index) => parts.slice(0, index + 1).join('/'));
+  });
+  return [...new Set(above)];
+}
+
 /** Libraries stand where the loader looks without a cache. */
 const libraryFile = (path: string, arch: Arch): GuestFile => {
   const name = basename(path);
@@ -101,11 +110,13 @@ export async function baseImage(
   const { arch, release } = kernel;
   const node = await fetchNode(nodeMajor, arch, options);
   const busybox = await busyboxFor(arch, options);
-  const libraries = await librariesOf(node, arch);
   const kernelModules = await moduleClosure(kernel, modules);
   const agentSource = join(guestSources, 'agent.c');
   const init = join(guestSources, 'init');
-  const key = await contentKey([agentSource, init, busybox, ...libraries], [node, ...kernelModules]);
+  const key = await contentKey(
+    [agentSource, init, busybox, ...node.libraries],
+    [node.program, ...kernelModules],
+  );
   const build = async (directory: string) => {
     options.onProgress?.(`building the guest image: ${release}, Node ${nodeMajor}`);
     const agent = join(directory, 'agent');
@@ -124,12 +135,15 @@ export async function baseImage(
         { path: 'bin/busybox', from: busybox, mode: 0o755 },
         { path: 'lab/agent', from: agent, mode: 0o755 },
         { path: 'lab/modules/order', from: order },
-        { path: 'usr/bin/node', from: node, mode: 0o755 },
-        ...libraries.map((path) => libraryFile(path, arch)),
+        { path: 'usr/bin/node', from: node.program, mode: 0o755 },
+        ...node.libraries.map((path) => libraryFile(path, arch)),
+        ...node.scripts,
         ...loaded,
       ],
       [
-        ...directories.map((path) => `./${path} type=dir uid=0 gid=0 mode=0755`),
+        ...[...directories, ...directoriesOf(node.scripts)].map(
+          (path) => `./${escaped(path)} type=dir uid=0 gid=0 mode=0755`,
+        ),
         // Where the first process writes before there is a /dev.
         './dev/console type=char uid=0 gid=0 mode=0600 device=native,5,1',
       ],
@@ -179,12 +193,6 @@ async function developmentPackages(directory: string): Promise<string[]> {
   return Object.keys(packages).filter((path) => packages[path]?.dev === true);
 }
 
-/** The directories above a path, outermost first: the kernel makes none by itself. */
-function parents(path: string): string[] {
-  const parts = path.split('/').filter((part) => part !== '');
-  return parts.slice(0, -1).map((_part, index) => parts.slice(0, index + 1).join('/'));
-}
-
 /**
  * The whole initial file system of one boot, as an open file that has no name any more: however the machine ends,
  * nothing stays behind. The caller closes it. (Killed while it is made, it stays in the system's directory for
@@ -200,11 +208,12 @@ export async function bootImage(base: string, { setup, module, copies }: BootFil
     if (module !== undefined) {
       files.push({ path: 'lab/iospace.ko', from: module });
     }
-    const above = new Set(copies.flatMap(({ to }) => parents(to)));
     await writeArchive(
       added,
       files,
-      [...above].map((path) => `./${escaped(path)} type=dir uid=0 gid=0 mode=0755`),
+      directoriesOf(copies.map(({ to }) => ({ path: to }))).map(
+        (path) => `./${escaped(path)} type=dir uid=0 gid=0 mode=0755`,
+      ),
     );
     const whole = join(directory, 'whole.cpio');
     await copyFile(base, whole, constants.COPYFILE_FICLONE);

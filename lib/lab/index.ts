@@ -7,14 +7,16 @@ export { buildAddon } from './addon.js';
 export { type CacheEntry, cacheDirectory, cleanCache, listCache } from './cache.js';
 export { applyOverlay, type DeviceTreeChange } from './device-tree.js';
 export { LabError, type LabErrorCode } from './errors.js';
-export { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
+export { type NodeMajor, nodeMajors } from './guest-node.js';
 export {
   type Arch,
+  architectures,
   fetchedKernels,
   fetchKernel,
   type Kernel,
   type KernelName,
   kernelNames,
+  kernelsFor,
 } from './kernels.js';
 export { type BootOptions, Machine } from './machine.js';
 export { type MachineName, machineNames, machineSummary } from './machines.js';

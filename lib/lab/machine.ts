@@ -11,19 +11,12 @@ import { deferred } from './deferred.js';
 import { changedDeviceTree, type DeviceTreeChange } from './device-tree.js';
 import { LabError, type LabErrorCode } from './errors.js';
 import { encodeCommand, encodeFrame, type Frame, FrameDecoder, frameType } from './frames.js';
-import { defaultNodeMajor, type NodeMajor, nodeMajors } from './guest-node.js';
+import { defaultNodeMajor, type NodeMajor } from './guest-node.js';
 import { baseImage, bootImage } from './image.js';
 import { isFault, KernelLog } from './kernel-log.js';
-import { type Arch, fetchKernel, type Kernel, type KernelName, kernelNames } from './kernels.js';
-import {
-  eduMasks,
-  type MachineModel,
-  type MachineName,
-  machineModels,
-  machineNames,
-  reachingMemory,
-} from './machines.js';
-import { buildModule } from './module.js';
+import { type Arch, defaultKernel, fetchKernel, type Kernel, type KernelName } from './kernels.js';
+import { eduMasks, findMachine, type MachineModel, type MachineName, reachingMemory } from './machines.js';
+import { buildModule, checkParameters } from './module.js';
 import { isMounted, type Mount, packageMount, parseMount } from './mounts.js';
 import type { FetchOptions } from './packages.js';
 import { agentPort, Qemu } from './qemu.js';
@@ -35,9 +28,9 @@ import { throwIfAborted, tool } from './tools.js';
 export interface BootOptions {
   /** Default: `pc`. */
   machine?: MachineName | undefined;
-  /** Must be the machine's own; for those who want to be sure. */
+  /** For a machine that is made for several: `virt` for `arm64`, its default, and `riscv64`. */
   arch?: Arch | undefined;
-  /** Default: `6.1`. */
+  /** Default: `6.1`; `6.12` on riscv64. */
   kernel?: KernelName | undefined;
   /** Node in the guest. Default: the major of the one that runs this, as far as the lab has it. */
   node?: NodeMajor | undefined;
@@ -64,7 +57,7 @@ export interface BootOptions {
   memory?: string | undefined;
   /** A socket that is made for QEMU's human monitor, for use by others. */
   monitor?: string | undefined;
-  /** Parameters of the kernel module, as `insmod` takes them. */
+  /** Parameters of the kernel module, as `insmod` takes them. One that it does not have is refused. */
   moduleParameters?: string | undefined;
   /** `false`: a machine without iospace; neither module nor addon is built, nothing is bound. Default: `true`. */
   loadModule?: boolean | undefined;
@@ -99,7 +92,6 @@ const guestEnvironment = {
 
 /** The parts of a machine that is about to boot, everything fetched and built. */
 interface Parts {
-  name: MachineName;
   model: MachineModel;
   kernel: Kernel;
   node: NodeMajor;
@@ -107,38 +99,29 @@ interface Parts {
   module: string | undefined;
 }
 
-function oneOf<T extends string | number>(name: string, value: T, known: readonly T[]): T {
-  if (!known.includes(value)) {
-    throw wrongValue(name, `one of ${known.join(', ')}`, value);
-  }
-  return value;
-}
-
 async function prepare(options: BootOptions): Promise<Parts> {
-  const name = oneOf('machine', options.machine ?? 'pc', machineNames);
-  const model = machineModels[name];
-  const { arch, qemu } = model;
-  oneOf(`the arch of ${name}`, options.arch ?? arch, [arch]);
+  const model = findMachine(options.machine ?? 'pc', options.arch);
+  const { name, arch, qemu } = model;
   if (options.deviceTree !== undefined && !model.hasDeviceTree) {
     throw wrongValue('machine', 'one that has a device tree', name);
   }
-  const kernelName = oneOf('kernel', options.kernel ?? '6.1', kernelNames);
-  const node = oneOf('node', options.node ?? defaultNodeMajor(), nodeMajors);
   const fetch: FetchOptions = { signal: options.signal, onProgress: options.onProgress };
   // First of all, whether it can work at all: QEMU is what is most likely to be missing.
   await tool(qemu, ['--version'], { mayOutlive: true });
-  const kernel = await fetchKernel(kernelName, arch, fetch);
+  const kernel = await fetchKernel(options.kernel ?? defaultKernel(arch), arch, fetch);
+  const node = options.node ?? defaultNodeMajor(arch);
   const image = await baseImage(kernel, node, fetch);
   let module: string | undefined;
   if (options.loadModule !== false) {
     module = await buildModule(kernel, fetch);
+    await checkParameters(module, options.moduleParameters ?? '');
     await buildAddon(arch, fetch);
   }
-  return { name, model, kernel, node, image, module };
+  return { model, kernel, node, image, module };
 }
 
 /** The host directories of a machine: those asked for, and this package. */
-function mountsOf(options: BootOptions, { name, model }: Parts): Mount[] {
+function mountsOf(options: BootOptions, { model }: Parts): Mount[] {
   const mounts = (options.mounts ?? [process.cwd()]).map(parseMount);
   const needed = packageMount(packageRoot);
   if (!isMounted(needed, mounts)) {
@@ -146,7 +129,7 @@ function mountsOf(options: BootOptions, { name, model }: Parts): Mount[] {
   }
   const writable = mounts.find((mount) => mount.writable);
   if (model.files === 'copy' && writable !== undefined) {
-    throw wrongValue('mounts', `read-only mounts (${name} gets copies of directories)`, writable.host);
+    throw wrongValue('mounts', `read-only mounts (${model.name} gets copies of directories)`, writable.host);
   }
   return mounts;
 }
@@ -241,8 +224,8 @@ export class Machine {
   #onSynced: (() => void) | undefined;
 
   private constructor(parts: Parts, qemu: Qemu, mounts: readonly Mount[], options: BootOptions) {
-    const { name, kernel, node } = parts;
-    this.description = `${name}: Linux ${kernel.release}, Node ${node}`;
+    const { model, kernel, node } = parts;
+    this.description = `${model.name}: Linux ${kernel.release}, Node ${node}`;
     this.kernelRelease = kernel.release;
     this.#qemu = qemu;
     this.#mounts = mounts;
@@ -284,7 +267,7 @@ export class Machine {
         const described = [...qemuOptions, '-kernel', parts.kernel.image];
         deviceTree = await changedDeviceTree(parts.model.qemu, described, options.deviceTree, signal);
       }
-      options.onProgress?.(`booting ${parts.name} with Linux ${parts.kernel.release}`);
+      options.onProgress?.(`booting ${parts.model.name} with Linux ${parts.kernel.release}`);
       begin = performance.now();
       const qemu = new Qemu({
         program: parts.model.qemu,

@@ -5,6 +5,7 @@
  */
 import { cp, mkdir, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { wrongValue } from '../errors.js';
 import { cached } from './cache.js';
 import type { Kernel } from './kernels.js';
 import type { FetchOptions } from './packages.js';
@@ -15,7 +16,15 @@ import { tool } from './tools.js';
 const sources = join(packageRoot, 'kernel-module');
 
 /** kbuild's names of the architectures. */
-const kbuildArch = { amd64: 'x86', arm64: 'arm64' } as const;
+const kbuildArch = { amd64: 'x86', arm64: 'arm64', riscv64: 'riscv' } as const;
+
+/** What is set otherwise than in the kernel's own configuration. */
+const settings = [
+  // Type information for BPF would need the kernel's vmlinux, and pahole.
+  'CONFIG_DEBUG_INFO_BTF_MODULES=',
+  // An option of GCC 14, with which trixie's kernels are built. Without it functions are aligned by an older one.
+  'CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=',
+] as const;
 
 /**
  * The module for a kernel, built where its sources have changed.
@@ -40,11 +49,30 @@ export async function buildModule(
     const prefix = toolPrefix(kernel.arch);
     // Debian's headers name the compiler of the kernel's release; any that is near will do.
     const compiler = [`ARCH=${kbuildArch[kernel.arch]}`, `CROSS_COMPILE=${prefix}`, `CC=${prefix}gcc`];
-    // Type information for BPF would need the kernel's vmlinux, and pahole.
-    const where = ['-C', kernel.headers, `M=${copy}`, 'CONFIG_DEBUG_INFO_BTF_MODULES='];
+    const where = ['-C', kernel.headers, `M=${copy}`, ...settings];
     await tool('make', ['-s', '-j2', ...where, ...compiler, 'modules'], { signal });
     await rename(join(copy, 'iospace.ko'), join(directory, 'iospace.ko'));
   };
   const entry = await cached('modules', key, build, signal);
   return join(entry, 'iospace.ko');
+}
+
+/** The parameters that the kernel itself has for each module. */
+const everyModules = ['async_probe', 'dyndbg'];
+
+/**
+ * Refuses parameters that a module does not have: the kernel would load it, and say so in its log alone.
+ *
+ * @param parameters - as `insmod` takes them
+ * @throws TypeError with code `ERR_INVALID_ARG_VALUE`, which names those that there are
+ */
+export async function checkParameters(module: string, parameters: string): Promise<void> {
+  // Spaces within double quotes do not separate.
+  const names = [...parameters.matchAll(/([^\s=]+)(?:=(?:"[^"]*"|[^\s"])*)?/g)].map(([, name = '']) => name);
+  const own = (await tool('modinfo', ['-F', 'parmtype', module])).match(/^[^:]+/gm) ?? [];
+  const known = [...own, ...everyModules];
+  const unknown = names.find((name) => !known.includes(name.replaceAll('-', '_')));
+  if (unknown !== undefined) {
+    throw wrongValue('a module parameter', `one of ${known.join(', ')}`, unknown);
+  }
 }

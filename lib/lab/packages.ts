@@ -11,11 +11,14 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cached, cacheRoom, exists, withLock } from './cache.js';
 import { LabError } from './errors.js';
+import { contentKey } from './sources.js';
 import { type ToolOptions, throwIfAborted, tool } from './tools.js';
 
 const releases = ['bullseye', 'bookworm', 'trixie'];
 /** Bullseye's backports are closed. */
 const backports = ['bookworm', 'trixie'];
+/** The first that has riscv64. What it has there is all that the lab needs for it. */
+const riscvRelease = 'trixie';
 
 /** Debian's keys, under the names that Debian 12 and 13 give them. */
 const keyrings = ['archive-keyring', 'archive-removed-keys']
@@ -50,15 +53,15 @@ async function systemMirrors(): Promise<Mirrors> {
 }
 
 function sourcesList({ main, security }: Mirrors): string {
-  const signed = `[signed-by=${keyrings.join(',')}]`;
+  const line = (mirror: string, suite: string) => {
+    const riscv = suite === riscvRelease ? ',riscv64' : '';
+    return `deb [arch=amd64,arm64${riscv} signed-by=${keyrings.join(',')}] ${mirror} ${suite} main\n`;
+  };
   return [
-    ...releases.map((release) => `deb ${signed} ${main} ${release} main`),
-    ...backports.map((release) => `deb ${signed} ${main} ${release}-backports main`),
-    ...(security === undefined
-      ? []
-      : releases.map((release) => `deb ${signed} ${security} ${release}-security main`)),
-    '',
-  ].join('\n');
+    ...releases.map((release) => line(main, release)),
+    ...backports.map((release) => line(main, `${release}-backports`)),
+    ...(security === undefined ? [] : releases.map((release) => line(security, `${release}-security`))),
+  ].join('');
 }
 
 /** This system's proxies and how patient its apt is; the rest of its configuration stays out. */
@@ -67,37 +70,44 @@ async function systemAcquire(): Promise<string[]> {
   return settings.filter((line) => /^Acquire::(?:https?|Retries|ForceIPv[46])\b/.test(line));
 }
 
-/** Makes the private root of apt where there is none, and returns the environment that selects it. */
+/** The configuration of the private apt, whose files lie below `root`. */
+function aptConfiguration(root: string, acquire: readonly string[]): string {
+  return [
+    ...acquire,
+    `Dir::Etc "${root}/etc";`,
+    // Where a mirror wants a password, it is this system's.
+    'Dir::Etc::netrc "/etc/apt/auth.conf";',
+    'Dir::Etc::netrcparts "/etc/apt/auth.conf.d";',
+    `Dir::State "${root}";`,
+    `Dir::State::status "${root}/status";`,
+    `Dir::Cache "${root}";`,
+    // A copy of its other cache, for sources that change often.
+    'Dir::Cache::srcpkgcache "";',
+    'APT::Architecture "amd64";',
+    'APT::Architectures { "amd64"; "arm64"; "riscv64"; };',
+    // The user _apt could not reach a cache below /root.
+    'APT::Sandbox::User "root";',
+    'Acquire::Languages "none";',
+    // Unpacked the lists are five times as large.
+    'Acquire::GzipIndexes "true";',
+    '',
+  ].join('\n');
+}
+
+/** Makes the private root of apt anew where this system's mirror or proxy has changed; returns what selects it. */
 async function aptEnvironment(): Promise<{ APT_CONFIG: string }> {
-  const root = cacheRoom('apt');
+  const sources = sourcesList(await systemMirrors());
+  const acquire = await systemAcquire();
+  const root = join(cacheRoom('apt'), await contentKey([], [sources, aptConfiguration('', acquire)]));
   const configuration = join(root, 'apt.conf');
   if (!(await exists(configuration))) {
+    await rm(cacheRoom('apt'), { recursive: true, force: true });
     for (const directory of ['etc/apt.conf.d', 'etc/preferences.d', 'lists/partial', 'archives/partial']) {
       await mkdir(join(root, directory), { recursive: true });
     }
-    await writeFile(join(root, 'etc/sources.list'), sourcesList(await systemMirrors()));
+    await writeFile(join(root, 'etc/sources.list'), sources);
     await writeFile(join(root, 'status'), '');
-    const lines = [
-      ...(await systemAcquire()),
-      `Dir::Etc "${root}/etc";`,
-      // Where a mirror wants a password, it is this system's.
-      'Dir::Etc::netrc "/etc/apt/auth.conf";',
-      'Dir::Etc::netrcparts "/etc/apt/auth.conf.d";',
-      `Dir::State "${root}";`,
-      `Dir::State::status "${root}/status";`,
-      `Dir::Cache "${root}";`,
-      // A copy of its other cache, for sources that change often.
-      'Dir::Cache::srcpkgcache "";',
-      'APT::Architecture "amd64";',
-      'APT::Architectures { "amd64"; "arm64"; };',
-      // The user _apt could not reach a cache below /root.
-      'APT::Sandbox::User "root";',
-      'Acquire::Languages "none";',
-      // Unpacked the lists are five times as large.
-      'Acquire::GzipIndexes "true";',
-      '',
-    ];
-    await writeFile(configuration, lines.join('\n'));
+    await writeFile(configuration, aptConfiguration(root, acquire));
   }
   return { APT_CONFIG: configuration };
 }
