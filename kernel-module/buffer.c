@@ -259,6 +259,8 @@ static struct iospace_buffer *
 iospace_buffer_obtain(struct iospace_file *file,
 		      const struct iospace_alloc *alloc)
 {
+	if (iospace_converted_memory_types() & BIT(alloc->memory))
+		return iospace_converted_alloc(file, alloc);
 	return iospace_coherent_alloc(file, alloc);
 }
 

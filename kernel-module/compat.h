@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/platform_device.h>
+#include <linux/version.h>
 
 /* A name of our own: kernels with a plain vm_flags may gain vm_flags_set(). */
 static inline void iospace_vma_flags(struct vm_area_struct *vma,
@@ -34,6 +35,13 @@ static inline void iospace_vma_untrack(struct vm_area_struct *vma)
 #ifdef VM_PAT
 	iospace_vma_flags(vma, 0, VM_PAT);
 #endif
+}
+
+/* Before 5.16 what has a struct page is refused, and warned of. */
+static inline bool iospace_can_map_resource(phys_addr_t start)
+{
+	return LINUX_VERSION_CODE >= KERNEL_VERSION(5, 16, 0) ||
+	       !pfn_valid(PHYS_PFN(start));
 }
 
 static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)

@@ -52,7 +52,8 @@ enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
 
 u32 iospace_device_memory_types(struct iospace_device *idev)
 {
-	u32 types = iospace_coherent_memory_types(idev);
+	u32 types = iospace_coherent_memory_types(idev) |
+		    iospace_converted_memory_types();
 
 	return types & iospace_pool_memory_types(idev);
 }
@@ -101,9 +102,13 @@ int iospace_device_info(struct iospace_file *file, void *args)
 		.out_registers = idev->regs_count,
 		.out_vectors = idev->vector_count,
 		.out_pool = idev->pool.kind,
+		.out_arenas = iospace_arena_count(),
+		.out_arena_max_blocks = iospace_arena_max_blocks,
+		.out_arena_reserve_bytes = iospace_arena_reserve,
 		.out_dma_mask = iospace_device_dma_mask(idev),
 		.out_max_file_bytes = READ_ONCE(iospace_max_file_bytes),
 		.out_max_total_bytes = READ_ONCE(iospace_max_total_bytes),
+		.out_max_converted_bytes = iospace_converted_limit(),
 		.out_pool_start = idev->pool.start,
 		.out_pool_bytes = idev->pool.bytes,
 	};
@@ -158,6 +163,7 @@ struct iospace_device *iospace_device_create(struct device *dev,
 	INIT_LIST_HEAD(&idev->files);
 	mutex_init(&idev->memory_lock);
 	INIT_LIST_HEAD(&idev->buffers);
+	INIT_LIST_HEAD(&idev->chunks);
 	mutex_init(&idev->register_lock);
 	spin_lock_init(&idev->irq_lock);
 	init_waitqueue_head(&idev->irq_wait);
@@ -260,6 +266,17 @@ void iospace_device_stop(struct iospace_device *idev, bool unbinding)
 }
 
 /**
+ * iospace_device_drain() - Give back what was kept while it was open
+ * @idev: The device; quiet, without buffers, and nothing of it is mapped
+ */
+void iospace_device_drain(struct iospace_device *idev)
+{
+	iospace_converted_drain(idev);
+	iospace_arena_detach_all(idev);
+	iospace_regs_unmap_all(idev);
+}
+
+/**
  * iospace_device_remove() - End a published device, whoever still uses it
  * @idev: The device
  *
@@ -287,6 +304,7 @@ void iospace_device_remove(struct iospace_device *idev)
 	mutex_unlock(&idev->open_lock);
 
 	iospace_buffer_drain(idev);
+	iospace_device_drain(idev);
 	iospace_regs_release_all(idev);
 
 	/* Last, so that nobody else has the minor while mappings are zapped. */

@@ -5,6 +5,7 @@
  *   struct iospace_device   one bound device and its character device
  *   struct iospace_file     one open file of it: owns buffers, subscriptions
  *   struct iospace_buffer   what has a handle: memory that the device reaches
+ *   struct iospace_range    physical memory: what a parameter or a caller names
  *   struct iospace_regs     one range of the device's registers
  *   struct iospace_vector   one interrupt of the device
  *
@@ -19,6 +20,7 @@
  *   open_lock      first open and last close of a device, its list of files
  *   mmap_lock      of a process; under it no user memory may be touched
  *   memory_lock    a device's list of buffers, and their memory
+ *   window_lock    all open windows, of all devices
  *   register_lock  the kernel's own mappings of register ranges
  *   irq_lock       vectors and subscriptions; taken in interrupt handlers
  */
@@ -31,6 +33,7 @@
 #include <linux/miscdevice.h>
 #include <linux/mm_types.h>
 #include <linux/mutex.h>
+#include <linux/pgtable.h>
 #include <linux/poll.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
@@ -41,6 +44,7 @@
 
 #define IOSPACE_MAX_REGS    16
 #define IOSPACE_MAX_VECTORS 32
+#define IOSPACE_MAX_ARENAS  16
 
 struct device;
 struct eventfd_ctx;
@@ -65,6 +69,28 @@ struct iospace_bus_ops {
 };
 
 /**
+ * struct iospace_range - Physical memory
+ * @start: First byte
+ * @end: Last byte
+ */
+struct iospace_range {
+	u64 start;
+	u64 end;
+};
+
+/**
+ * struct iospace_attachment - Where a device sees an arena
+ * @attached: It was asked for
+ * @mapped: In the device's IOMMU
+ * @addr: Its first byte
+ */
+struct iospace_attachment {
+	bool attached;
+	bool mapped;
+	dma_addr_t addr;
+};
+
+/**
  * struct iospace_regs - One range of the device's registers
  * @start: Physical address, or first port
  * @length: Bytes; 0 for an index that the device does not have
@@ -72,7 +98,8 @@ struct iospace_bus_ops {
  * @name: As in struct iospace_registers; may be NULL
  * @before: Claims what comes before the range in its first page
  * @after: Claims what comes after the range in its last page
- * @base: Kernel mapping, made at the first access; under register_lock
+ * @base: Kernel mapping, made at the first use, kept until the last close;
+ *        under register_lock
  */
 struct iospace_regs {
 	resource_size_t start;
@@ -177,6 +204,9 @@ struct iospace_subscription {
  * @files: Open files; under open_lock
  * @memory_lock: See the top of this file
  * @buffers: Buffers that are not released; under memory_lock
+ * @arenas: Where it sees each arena; under memory_lock
+ * @chunks: Converted pages that it has; under memory_lock
+ * @converted_bytes: Their size
  * @register_lock: See the top of this file
  * @regs_count: Of @regs
  * @regs: Register ranges
@@ -207,8 +237,11 @@ struct iospace_device {
 
 	struct mutex memory_lock; /* innermost mutex, under mmap_lock */
 	struct list_head buffers;
+	struct iospace_attachment arenas[IOSPACE_MAX_ARENAS];
+	struct list_head chunks;
+	u64 converted_bytes;
 
-	struct mutex register_lock; /* alone */
+	struct mutex register_lock; /* under mmap_lock */
 	unsigned int regs_count;
 	struct iospace_regs regs[IOSPACE_MAX_REGS];
 
@@ -317,6 +350,7 @@ void iospace_device_abort(struct iospace_device *idev);
 void iospace_device_remove(struct iospace_device *idev);
 int iospace_device_start(struct iospace_device *idev);
 void iospace_device_stop(struct iospace_device *idev, bool unbinding);
+void iospace_device_drain(struct iospace_device *idev);
 void iospace_device_put(struct iospace_device *idev);
 int iospace_device_enter(struct iospace_device *idev) __acquires(&idev->srcu);
 void iospace_device_exit(struct iospace_device *idev, int index)
@@ -368,11 +402,86 @@ struct iospace_buffer *
 iospace_coherent_alloc(struct iospace_file *file,
 		       const struct iospace_alloc *alloc);
 
+/* memtype.c */
+u32 iospace_memtype_all(void);
+pgprot_t iospace_memtype_prot(enum iospace_memory memory, pgprot_t prot);
+bool iospace_memtype_is(const void *address, enum iospace_memory memory);
+bool iospace_memtype_side_by_side(void);
+void __iomem *iospace_memtype_reserve(phys_addr_t start, size_t size,
+				      enum iospace_memory memory);
+void iospace_memtype_unreserve(void __iomem *base);
+
+/* range.c */
+int iospace_range_init(void);
+u64 iospace_range_limit(void);
+u64 iospace_range_size(const struct iospace_range *range);
+const char *iospace_range_make(struct iospace_range *range, u64 start,
+			       u64 size);
+int iospace_range_parse(const char *name, const char *text,
+			const char *(*add)(const struct iospace_range *range));
+bool iospace_range_contains(const struct iospace_range *outer,
+			    const struct iospace_range *inner);
+bool iospace_range_overlaps(const struct iospace_range *a,
+			    const struct iospace_range *b);
+bool iospace_range_is_ram(const struct iospace_range *range);
+bool iospace_range_is_allowed(const struct iospace_range *range);
+bool iospace_range_may_access(void);
+int iospace_range_claim(const struct iospace_range *range);
+void iospace_range_unclaim(const struct iospace_range *range);
+
+/* arena.c */
+extern unsigned long iospace_arena_reserve;
+extern unsigned int iospace_arena_max_blocks;
+int iospace_arena_init(void);
+void iospace_arena_exit(void);
+unsigned int iospace_arena_count(void);
+bool iospace_arena_contains(const struct iospace_range *range);
+bool iospace_arena_overlaps(const struct iospace_range *range);
+int iospace_arena_describe(struct iospace_file *file, void *args);
+void iospace_arena_detach_all(struct iospace_device *idev);
+
+/* window.c */
+int iospace_window_open(struct iospace_file *file, void *args);
+void iospace_window_finish(struct iospace_file *file, void *args,
+			   bool answered);
+
+/* converted.c */
+#ifdef CONFIG_X86_64
+u32 iospace_converted_memory_types(void);
+u64 iospace_converted_limit(void);
+struct iospace_buffer *
+iospace_converted_alloc(struct iospace_file *file,
+			const struct iospace_alloc *alloc);
+void iospace_converted_drain(struct iospace_device *idev);
+#else
+static inline u32 iospace_converted_memory_types(void)
+{
+	return 0;
+}
+static inline u64 iospace_converted_limit(void)
+{
+	return 0;
+}
+static inline struct iospace_buffer *
+iospace_converted_alloc(struct iospace_file *file,
+			const struct iospace_alloc *alloc)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+static inline void iospace_converted_drain(struct iospace_device *idev) {}
+#endif
+
 /* registers.c */
 int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
 		       const struct resource *res, const char *name);
 void iospace_regs_release_all(struct iospace_device *idev);
+void iospace_regs_unmap_all(struct iospace_device *idev);
 struct iospace_regs *iospace_regs_find(struct iospace_device *idev, u32 index);
+const struct iospace_regs *
+iospace_regs_around(struct iospace_device *idev,
+		    const struct iospace_range *range);
+void __iomem *iospace_regs_base(struct iospace_device *idev,
+				struct iospace_regs *regs);
 int iospace_regs_describe(struct iospace_file *file, void *args);
 int iospace_regs_access(struct iospace_file *file, void *args);
 

@@ -25,6 +25,8 @@ static_assert(sizeof(struct iospace_sync) == 32);
 static_assert(sizeof(struct iospace_registers) == 72);
 static_assert(sizeof(struct iospace_register_access) == 32);
 static_assert(sizeof(struct iospace_interrupt) == 64);
+static_assert(sizeof(struct iospace_arena) == 80);
+static_assert(sizeof(struct iospace_window) == 48);
 static_assert(sizeof(struct iospace_status) == 8);
 
 static int iospace_open(struct inode *inode, struct file *filp)
@@ -95,6 +97,8 @@ static int iospace_release(struct inode *inode, struct file *filp)
 	else if (idev->started)
 		iospace_irq_update(idev);
 	iospace_buffer_close_file(file, last);
+	if (last)
+		iospace_device_drain(idev);
 	mutex_unlock(&idev->open_lock);
 
 	iospace_mmap_close_file(file);
@@ -153,6 +157,15 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 		.size = sizeof(struct iospace_sync),
 		.handler = iospace_buffer_sync,
 	},
+	[IOSPACE_CMD_ARENA] = {
+		.size = sizeof(struct iospace_arena),
+		.handler = iospace_arena_describe,
+	},
+	[IOSPACE_CMD_WINDOW] = {
+		.size = sizeof(struct iospace_window),
+		.handler = iospace_window_open,
+		.finish = iospace_window_finish,
+	},
 };
 
 static int iospace_ioctl_run(const struct iospace_ioctl *ioctl,
@@ -186,6 +199,8 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 		struct iospace_interrupt interrupt;
 		struct iospace_segments segments;
 		struct iospace_sync sync;
+		struct iospace_arena arena;
+		struct iospace_window window;
 	} args;
 	unsigned int command = _IOC_NR(request);
 	bool answered;
@@ -238,12 +253,24 @@ static int __init iospace_init(void)
 {
 	int ret;
 
-	ret = iospace_bind_platform_init();
+	ret = iospace_arena_init();
 	if (ret)
 		return ret;
+	ret = iospace_range_init();
+	if (ret)
+		goto exit_arena;
+	ret = iospace_bind_platform_init();
+	if (ret)
+		goto exit_arena;
 	ret = iospace_bind_pci_init();
 	if (ret)
-		iospace_bind_platform_exit();
+		goto exit_platform;
+	return 0;
+
+exit_platform:
+	iospace_bind_platform_exit();
+exit_arena:
+	iospace_arena_exit();
 	return ret;
 }
 module_init(iospace_init);
@@ -252,6 +279,7 @@ static void __exit iospace_exit(void)
 {
 	iospace_bind_pci_exit();
 	iospace_bind_platform_exit();
+	iospace_arena_exit();
 }
 module_exit(iospace_exit);
 

@@ -153,7 +153,9 @@ static const struct vm_operations_struct iospace_mmap_regs_ops = {
 };
 
 /*
- * Not by remap_pfn_range(): x86 would track the type of the whole mapping, lose
+ * The kernel's mapping keeps the range in the type of registers: on x86 what a
+ * fault inserts has the type that the kernel holds, whatever was asked for. Not
+ * by remap_pfn_range(): x86 would track the type of the whole mapping, lose
  * it when a part is unmapped, and complain when fork() meets a zapped one.
  */
 static int iospace_mmap_regs(struct iospace_file *file,
@@ -161,6 +163,7 @@ static int iospace_mmap_regs(struct iospace_file *file,
 {
 	struct iospace_regs *regs;
 	unsigned long page, pages;
+	void __iomem *base;
 
 	regs = iospace_mmap_regs_at(file, vma->vm_pgoff, &page);
 	if (!regs || page || !(regs->flags & IOSPACE_REGISTERS_MMAP))
@@ -171,6 +174,10 @@ static int iospace_mmap_regs(struct iospace_file *file,
 	pages = min(pages, 1UL << IOSPACE_REGS_SHIFT);
 	if (vma_pages(vma) > pages)
 		return -EINVAL;
+
+	base = iospace_regs_base(file->idev, regs);
+	if (IS_ERR(base))
+		return PTR_ERR(base);
 
 	iospace_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
 			  0);

@@ -89,16 +89,31 @@ int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
 	return 0;
 }
 
+static void iospace_regs_unmap(struct iospace_regs *regs)
+{
+	if (regs->base && regs->flags & IOSPACE_REGISTERS_PORT)
+		ioport_unmap(regs->base);
+	else if (regs->base)
+		iounmap(regs->base);
+	regs->base = NULL;
+}
+
+/* At the last close: nobody uses them, and windows may have another type. */
+void iospace_regs_unmap_all(struct iospace_device *idev)
+{
+	unsigned int i;
+
+	for (i = 0; i < idev->regs_count; i++)
+		iospace_regs_unmap(&idev->regs[i]);
+}
+
 static void iospace_regs_release(struct iospace_regs *regs)
 {
+	iospace_regs_unmap(regs);
 	if (regs->flags & IOSPACE_REGISTERS_PORT) {
-		if (regs->base)
-			ioport_unmap(regs->base);
 		release_region(regs->start, regs->length);
 		return;
 	}
-	if (regs->base)
-		iounmap(regs->base);
 	iospace_regs_release_rest(&regs->after);
 	iospace_regs_release_rest(&regs->before);
 	release_mem_region(regs->start, regs->length);
@@ -124,6 +139,28 @@ struct iospace_regs *iospace_regs_find(struct iospace_device *idev, u32 index)
 		return NULL;
 	regs = &idev->regs[array_index_nospec(index, idev->regs_count)];
 	return regs->length ? regs : NULL;
+}
+
+/* What can be mapped that has all of @range in its pages; NULL if nothing. */
+const struct iospace_regs *
+iospace_regs_around(struct iospace_device *idev,
+		    const struct iospace_range *range)
+{
+	unsigned int i;
+
+	for (i = 0; i < idev->regs_count; i++) {
+		const struct iospace_regs *regs = &idev->regs[i];
+		const struct iospace_range pages = {
+			.start = round_down(regs->start, PAGE_SIZE),
+			.end = (regs->start + regs->length - 1) |
+			       (PAGE_SIZE - 1),
+		};
+
+		if (regs->length && regs->flags & IOSPACE_REGISTERS_MMAP &&
+		    iospace_range_contains(&pages, range))
+			return regs;
+	}
+	return NULL;
 }
 
 int iospace_regs_describe(struct iospace_file *file, void *args)
@@ -154,18 +191,43 @@ int iospace_regs_describe(struct iospace_file *file, void *args)
 	return 0;
 }
 
-/* Not made before it is needed: a range may be larger than what is to spare. */
-static void __iomem *iospace_regs_base(struct iospace_device *idev,
-				       struct iospace_regs *regs)
+/* Of the type of registers, or -EBUSY: someone may hold them in another. */
+static void __iomem *iospace_regs_map(const struct iospace_regs *regs)
+{
+	void __iomem *base;
+
+	if (regs->flags & IOSPACE_REGISTERS_PORT)
+		return ioport_map(regs->start, regs->length);
+
+	base = ioremap(regs->start, regs->length);
+	if (!base ||
+	    iospace_memtype_is((__force void *)base, IOSPACE_MEMORY_DEVICE))
+		return base;
+	iounmap(base);
+	return IOMEM_ERR_PTR(-EBUSY);
+}
+
+/**
+ * iospace_regs_base() - The kernel's own mapping of a range of registers
+ * @idev: The device
+ * @regs: Its range
+ *
+ * Not made before it is needed: a range may be larger than what is to spare. As
+ * long as it is there, every mapping of the range has the type of registers.
+ *
+ * Return: The mapping; -EBUSY if the range is held in another type; -ENOMEM.
+ */
+void __iomem *iospace_regs_base(struct iospace_device *idev,
+				struct iospace_regs *regs)
 {
 	void __iomem *base;
 
 	mutex_lock(&idev->register_lock);
-	if (!regs->base && regs->flags & IOSPACE_REGISTERS_PORT)
-		regs->base = ioport_map(regs->start, regs->length);
-	else if (!regs->base)
-		regs->base = ioremap(regs->start, regs->length);
-	base = regs->base;
+	base = regs->base ?: iospace_regs_map(regs);
+	if (!base)
+		base = IOMEM_ERR_PTR(-ENOMEM);
+	if (!IS_ERR(base))
+		regs->base = base;
 	mutex_unlock(&idev->register_lock);
 	return base;
 }
@@ -247,8 +309,8 @@ int iospace_regs_access(struct iospace_file *file, void *args)
 		return -EPERM;
 
 	base = iospace_regs_base(file->idev, regs);
-	if (!base)
-		return -ENOMEM;
+	if (IS_ERR(base))
+		return PTR_ERR(base);
 	if (access->flags & IOSPACE_REGISTER_WRITE)
 		iospace_regs_write(base + access->offset, access->width,
 				   access->value);
