@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { nextPowerOfTwo } from './arithmetic.js';
 import { outOfRange, wrongType, wrongValue } from './errors.js';
 
 /** An integer from `least` to `most`, both within the exact integers of a `number`. */
@@ -31,7 +32,7 @@ export function checkOptionalInteger(
 /** A power of two from `least` to `most`, which are such themselves. */
 export function checkPowerOfTwo(name: string, value: unknown, least: number, most: number): number {
   const integer = checkInteger(name, value, least, most);
-  if (2 ** Math.round(Math.log2(integer)) !== integer) {
+  if (nextPowerOfTwo(integer) !== integer) {
     throw outOfRange(name, `a power of two from ${least} to ${most}`, value);
   }
   return integer;

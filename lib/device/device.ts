@@ -174,9 +174,11 @@ export class DmaDevice {
    */
   pool(size: number, options?: PoolOptions): DmaPool {
     const { pageSize } = this.#open().info;
-    return new DmaPool(size, options, pageSize, (byteLength, align) =>
-      this.alloc(byteLength, align > pageSize ? { align } : undefined),
-    );
+    return new DmaPool(size, options, {
+      pageSize,
+      checkOpen: () => this.#open(),
+      alloc: (byteLength, align) => this.alloc(byteLength, align > pageSize ? { align } : undefined),
+    });
   }
 
   /** The reserved arenas of this machine: the same ones for each device; none without. */
@@ -420,7 +422,11 @@ function allocate(
     }
     // What stands for coherent memory has one address, as that has.
     const contiguous = request.contiguous || request.memory === 'coherent';
-    for (const memory of alternatives(request.memory, provider.info)) {
+    // Coherent memory, in one piece, cannot keep a boundary that is shorter.
+    const { boundary } = request;
+    const fits = (memory: MemoryType): boolean =>
+      memory !== 'coherent' || boundary === 0 || boundary >= byteLength;
+    for (const memory of alternatives(request.memory, provider.info).filter(fits)) {
       try {
         return provider.alloc(byteLength, { ...request, memory, contiguous });
       } catch (other) {

@@ -5,6 +5,7 @@
  */
 import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
+import { roundUp } from '../arithmetic.js';
 import type { NativeAllocation, NativeBinding } from '../binding.js';
 import { errno, explained, isSystemError, outOfRange, systemError } from '../errors.js';
 import { mapShared } from '../mapping.js';
@@ -191,22 +192,23 @@ class IospaceProvider implements Provider {
 
   #sync(handle: number, byteLength: number, turn: 'device' | 'cpu', offset: number, length: number): void {
     const { coherent, cacheLine } = this.info;
-    const end = offset + length;
-    if (!coherent && (offset % cacheLine !== 0 || (end % cacheLine !== 0 && end !== byteLength))) {
+    // The rest of the last page is nobody else's.
+    const end = offset + length === byteLength ? roundUp(byteLength, cacheLine) : offset + length;
+    if (!coherent && (offset % cacheLine !== 0 || end % cacheLine !== 0)) {
       throw outOfRange(
         'offset and length',
-        `whole cache lines of ${cacheLine} bytes, or up to the buffer's end, because this device does not snoop`,
+        `whole cache lines of ${cacheLine} bytes, because this device does not snoop`,
         `${offset} to ${end}`,
       );
     }
     const flags = turn === 'device' ? SYNC_FOR_DEVICE : SYNC_FOR_CPU;
-    this.#native.deviceSync(this.fd, handle, flags, offset, length);
+    this.#native.deviceSync(this.fd, handle, flags, offset, end - offset);
   }
 
   window(memory: WindowType, physicalAddress: bigint, byteLength: number): ProvidedWindow {
     const page = BigInt(this.info.pageSize);
     const byteOffset = Number(physicalAddress % page);
-    const pages = Math.ceil((byteOffset + byteLength) / this.info.pageSize) * this.info.pageSize;
+    const pages = roundUp(byteOffset + byteLength, this.info.pageSize);
     const address = physicalAddress - BigInt(byteOffset);
     const native = this.#native;
     const { handle, ...window } = explained(

@@ -4,6 +4,7 @@
  * @module
  */
 import { inspect } from 'node:util';
+import { nextPowerOfTwo, roundUp } from '../arithmetic.js';
 import { checkBoolean, checkInteger, checkOptions, checkPowerOfTwo } from '../check.js';
 import { invalidState, outOfRange } from '../errors.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
@@ -23,8 +24,14 @@ export interface PoolOptions {
   zero?: boolean;
 }
 
-/** Makes a buffer whose bus address is a multiple of `align`. */
-type AllocChunk = (byteLength: number, align: number) => DmaBuffer;
+/** What a pool needs of its device. */
+interface PoolDevice {
+  readonly pageSize: number;
+  /** Throws once it was closed. */
+  checkOpen(): void;
+  /** Makes a buffer whose bus address is a multiple of `align`. */
+  alloc(byteLength: number, align: number): DmaBuffer;
+}
 
 /** Where a block lies: one for all blocks that ever lie there. */
 interface Place {
@@ -91,7 +98,7 @@ export class DmaPool {
   readonly #chunkLength: number;
   readonly #chunkAlign: number;
   readonly #zero: boolean;
-  readonly #allocChunk: AllocChunk;
+  readonly #device: PoolDevice;
   readonly #chunks: DmaBuffer[] = [];
   /** Last in, first out: what was used last is still in the CPU's caches. */
   readonly #vacant: Place[] = [];
@@ -104,7 +111,7 @@ export class DmaPool {
   readonly boundary: number | undefined;
 
   /** @internal */
-  constructor(size: number, options: PoolOptions | undefined, pageSize: number, allocChunk: AllocChunk) {
+  constructor(size: number, options: PoolOptions | undefined, device: PoolDevice) {
     checkInteger('size', size, 1, MAX_BYTE_LENGTH);
     const { align = 1, boundary, zero = false } = checkOptions(options, ['align', 'boundary', 'zero']);
     checkPowerOfTwo('align', align, 1, 2 ** 52);
@@ -115,12 +122,12 @@ export class DmaPool {
     if (boundary !== undefined && checkPowerOfTwo('boundary', boundary, 1, 2 ** 52) < this.size) {
       throw outOfRange('boundary', `at least the ${this.size} bytes of a block`, boundary);
     }
-    this.#chunkLength = roundUp(this.size, pageSize);
+    this.#chunkLength = roundUp(this.size, device.pageSize);
     // A chunk on a multiple of its own length, or more, crosses no larger power of two.
-    const crossing = Math.min(boundary ?? 1, 2 ** Math.ceil(Math.log2(this.#chunkLength)));
+    const crossing = Math.min(boundary ?? 1, nextPowerOfTwo(this.#chunkLength));
     this.#chunkAlign = Math.max(align, crossing);
     this.#zero = zero;
-    this.#allocChunk = allocChunk;
+    this.#device = device;
   }
 
   get closed(): boolean {
@@ -130,12 +137,13 @@ export class DmaPool {
   /**
    * Gives a block. A system call or two if a page is needed for it.
    *
-   * @throws as {@link DmaDevice.alloc}; ERR_INVALID_STATE after `close()`
+   * @throws as {@link DmaDevice.alloc}; ERR_INVALID_STATE after `close()`, its own or its device's
    */
   alloc(): PoolBlock {
     if (this.#closed) {
       throw invalidState('the pool is closed');
     }
+    this.#device.checkOpen();
     const place = this.#vacant.pop() ?? this.#grow();
     const block = new PoolBlock(place, this.size, this.#giveBack);
     if (this.#zero) {
@@ -164,7 +172,7 @@ export class DmaPool {
 
   /** Makes a chunk: the first place of it is given out, the others are vacant. */
   #grow(): Place {
-    const chunk = this.#allocChunk(this.#chunkLength, this.#chunkAlign);
+    const chunk = this.#device.alloc(this.#chunkLength, this.#chunkAlign);
     this.#chunks.push(chunk);
     const { size, boundary = Number.POSITIVE_INFINITY } = this;
     const places: Place[] = [];
@@ -182,11 +190,6 @@ export class DmaPool {
   }
 
   [inspect.custom](): string {
-    const used = this.#chunks.length;
-    return `DmaPool { size: ${this.size}, chunks: ${used}, closed: ${this.#closed} }`;
+    return `DmaPool { size: ${this.size}, chunks: ${this.#chunks.length}, closed: ${this.#closed} }`;
   }
-}
-
-function roundUp(value: number, multiple: number): number {
-  return Math.ceil(value / multiple) * multiple;
 }

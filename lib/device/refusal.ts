@@ -39,11 +39,13 @@ export function whyRefused(request: MemoryRequest, info: DeviceInfo): string {
   if (zone !== undefined && !info.zones.includes(zone)) {
     return `this machine has no zone ${zone}, only ${info.zones.join(', ') || 'one'}`;
   }
-  const limits = [
+  const place = [
     ...(zone === undefined ? [] : [`in the zone ${zone}`]),
     ...(addressBits === 0 ? [] : [`below 0x${(1n << BigInt(addressBits)).toString(16)}`]),
-  ];
-  return `this device has no ${memory} memory ${limits.join(' and ')}`.trimEnd();
+  ].join(' and ');
+  return place === ''
+    ? `this machine did not give ${memory} memory`
+    : `this device can have no ${memory} memory ${place}`;
 }
 
 function whyNoType(memory: MemoryType, info: DeviceInfo): string {
@@ -85,6 +87,8 @@ export function whyNoWindow(
         : `the range ${range} lies in no arena; any other needs CAP_SYS_RAWIO: run as root`,
     EBUSY: () => `the range ${range} is in use by a driver, or open in another memory type`,
     EOPNOTSUPP: () => `this machine cannot open the range ${range} as ${memory}`,
+    ENOSPC: () =>
+      `${size} bytes are more than one window can have, or this device has as many open as it can`,
     EINVAL: () => `the range ${range} is beyond what this CPU addresses`,
   };
 }

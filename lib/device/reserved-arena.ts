@@ -6,7 +6,7 @@
  */
 import { inspect } from 'node:util';
 import { checkInteger, checkOneOf, checkOptionalInteger, checkOptions } from '../check.js';
-import { outOfRange, wrongType } from '../errors.js';
+import { explained, outOfRange, wrongType } from '../errors.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { type WindowType, windowTypes } from './memory.js';
 import type { ProvidedArena } from './provider.js';
@@ -78,7 +78,11 @@ export class ReservedArena {
     const begin = checkOptionalInteger('offset', offset, 0, this.byteLength - 1, 0);
     const rest = this.byteLength - begin;
     const byteLength = checkInteger('length', length ?? rest, 1, Math.min(rest, MAX_BYTE_LENGTH));
-    return this.#open(memory, this.physicalAddress + BigInt(begin), byteLength);
+    const address = this.physicalAddress + BigInt(begin);
+    const hints = { EOPNOTSUPP: () => `this arena can be ${this.memoryTypes.join(', ')}, not ${memory}` };
+    return explained({ syscall: 'mmap_iospace', address }, hints, () =>
+      this.#open(memory, address, byteLength),
+    );
   }
 
   /**

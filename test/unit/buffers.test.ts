@@ -41,9 +41,36 @@ test('what memfd cannot do is EOPNOTSUPP', async () => {
   });
 });
 
+test.each([
+  { align: 4096 },
+  { boundary: 65_536 },
+  { zone: 'dma' },
+  { addressBits: 32 },
+  { memory: 'writethrough' },
+  { memory: 'uncached', contiguous: true },
+] as const)('memfd has no %o', (options) => {
+  expect(() => device.alloc(4096, options)).toThrow(code('EOPNOTSUPP'));
+});
+
+test('memfd is never in pieces, and its pools have no addresses', () => {
+  expect(device.alloc(10_000, { contiguous: true }).byteLength).toBe(10_000);
+  using pool = device.pool(64, { align: 64, boundary: 4096 });
+  const block = pool.alloc();
+  block.bytes.fill(1);
+  expect(() => block.dmaAddress).toThrow(code('EOPNOTSUPP'));
+});
+
 test('memfd says what it is', () => {
   expect(device).toMatchObject({ provider: 'memfd', closed: false, info: { name: 'memfd', bus: 'none' } });
-  expect(device.info).toMatchObject({ memoryTypes: ['cached'], vectors: 0, registers: 0 });
+  expect(device.info).toMatchObject({
+    memoryTypes: ['cached'],
+    zones: [],
+    pool: { kind: 'none' },
+    arenas: 0,
+    vectors: 0,
+    registers: 0,
+  });
+  expect(device.arenas).toEqual([]);
 });
 
 test('more than the machine has is ENOMEM, and more than an ArrayBuffer can have ERR_OUT_OF_RANGE', () => {

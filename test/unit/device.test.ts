@@ -1,5 +1,5 @@
 /** DmaDevice over iospace.ko, with a fake device in the place of kernel and addon. */
-import { fstatSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { assert, beforeEach, describe, expect, test, vi } from 'vitest';
 import { systemError } from '../../lib/errors.js';
 import { type AllocOptions, DmaDevice } from '../../lib/index.js';
@@ -50,6 +50,47 @@ describe('an open device', () => {
       },
       version: '0.1.0',
     });
+  });
+
+  test('says what memory there is for it', () => {
+    fake = new FakeDevice({
+      info: {
+        memoryTypes: 0b111110,
+        zones: 0b1111,
+        pool: 2,
+        poolStart: 0x4000_0000n,
+        poolBytes: 1n << 24n,
+        maxConvertedBytes: 1n << 25n,
+        arenaMaxBlocks: 512,
+        arenaReserveBytes: 1n << 20n,
+      },
+      arenas: [{ flags: 0, address: 0n, byteLength: 4096, memoryTypes: 0, name: '' }],
+    });
+    using device = open();
+    expect(device.info).toMatchObject({
+      memoryTypes: ['cached', 'writecombine', 'uncached', 'writethrough', 'coherent'],
+      zones: ['dma', 'dma32', 'normal'],
+      pool: { kind: 'cma', start: 0x4000_0000n, byteLength: 1 << 24 },
+      arenas: 1,
+      limits: { convertedBytes: 1 << 25, arenaBlocks: 512, arenaReserveBytes: 1 << 20 },
+    });
+  });
+
+  test('says how much contiguous memory is left, when asked', () => {
+    using device = open();
+    const { info } = device;
+    const kilobytes = /^CmaFree: +(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1];
+    expect(info.cmaFree).toBe(kilobytes === undefined ? undefined : Number(kilobytes) * 1024);
+    expect(Object.keys(info)).not.toContain('cmaFree');
+  });
+
+  test.each([
+    ['pool', 3],
+    ['iommu', 7],
+    ['bus', 9],
+  ])('that speaks of a %s which this version does not know is refused', (member, number) => {
+    fake = new FakeDevice({ info: { [member]: number } });
+    expect(open).toThrow(/this version of iospace knows/);
   });
 
   test('allocates coherent memory, with its address', () => {
@@ -238,6 +279,8 @@ describe('the end', () => {
 
   const uses: [string, (device: DmaDevice) => unknown][] = [
     ['alloc', (device) => device.alloc(4096)],
+    ['pool', (device) => device.pool(64)],
+    ['arenas', (device) => device.arenas],
     ['registers', (device) => device.registers(0)],
     ['interrupts', (device) => device.interrupts()],
     ['fd', (device) => device.fd],

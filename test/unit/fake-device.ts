@@ -69,14 +69,17 @@ export class FakeDevice {
   readonly syncs: string[] = [];
   /** Every WINDOW: `'6 0x1000 0x2000'`. */
   readonly windowsAsked: string[] = [];
-  /** What the next ALLOC or WINDOW throws. */
+  /** What ALLOC and WINDOW throw. */
   error: Error | undefined;
   /** Every access of a register: `'write32 0x8 5'`. */
   readonly accesses: string[] = [];
   readonly enabled: number[] = [];
   barriers = 0;
+  segmentCalls = 0;
   gone = false;
-  /** What the next mmap() throws. */
+  /** What attaching an arena throws. */
+  attachError: Error | undefined;
+  /** What mmap() throws. */
   mmapError: Error | undefined;
   readonly #info: NativeInfo;
   readonly #segmentBytes: number;
@@ -228,6 +231,7 @@ export class FakeDevice {
         };
       },
       deviceSegments(_fd, handle, first, into) {
+        device.segmentCalls += 1;
         const segments = device.#segments.get(handle)?.slice(first, first + into.length / 2) ?? [];
         if (segments.length === 0) {
           throw systemError(EINVAL, 'ioctl');
@@ -247,6 +251,9 @@ export class FakeDevice {
         const arena = device.#arenas[index];
         if (arena === undefined) {
           throw systemError(ENOENT, 'ioctl');
+        }
+        if (flags === ATTACH && device.attachError !== undefined) {
+          throw device.attachError;
         }
         return { ...arena, dmaAddress: flags === ATTACH ? arena.address + 0xc000_0000n : 0n };
       },
