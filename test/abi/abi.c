@@ -278,6 +278,8 @@ static const struct {
 	{ "interrupts", test_interrupts },
 	{ "transfer", test_transfer },
 	{ "pool", test_pool },
+	{ "converted", test_converted },
+	{ "arena", test_arena },
 	{ "lifetime", test_lifetime },
 	{ "faults", test_faults },
 };

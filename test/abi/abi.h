@@ -102,6 +102,8 @@ void test_registers(void);
 void test_interrupts(void);
 void test_transfer(void);
 void test_pool(void);
+void test_converted(void);
+void test_arena(void);
 void test_lifetime(void);
 void test_faults(void);
 

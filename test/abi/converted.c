@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT
+/* Buffers that no cache holds, where that takes a conversion of pages: x86-64. */
+#include "abi.h"
+
+#include <stdlib.h>
+#include <sys/wait.h>
+
+static int alloc_of(int fd, struct iospace_alloc ask, struct iospace_alloc *got)
+{
+	*got = ask;
+	got->size = sizeof(*got);
+	return ioctl(fd, IOSPACE_ALLOC, got);
+}
+
+static uint64_t *alloc_type(int fd, uint32_t memory, uint64_t length,
+			    struct iospace_alloc *got)
+{
+	void *at;
+
+	if (alloc_of(fd, (struct iospace_alloc){ .memory = memory,
+						 .length = length }, got))
+		die("ALLOC");
+	at = map(fd, got->out_length, got->out_mmap_offset);
+	if (at == MAP_FAILED)
+		die("mmap of a converted buffer");
+	return at;
+}
+
+static void drop(int fd, void *at, const struct iospace_alloc *buffer)
+{
+	munmap(at, buffer->out_length);
+	free_handle(fd, buffer->out_handle);
+}
+
+static bool is_zero(const uint64_t *at, uint64_t bytes)
+{
+	for (uint64_t i = 0; i < bytes / sizeof(*at); i++) {
+		if (at[i])
+			return false;
+	}
+	return true;
+}
+
+static uint64_t meminfo(const char *name)
+{
+	FILE *list = fopen("/proc/meminfo", "r");
+	char line[128];
+	uint64_t kib = 0;
+
+	while (list && fgets(line, sizeof(line), list)) {
+		if (!strncmp(line, name, strlen(name)))
+			kib = strtoull(line + strlen(name), NULL, 0);
+	}
+	if (list)
+		fclose(list);
+	return kib << 10;
+}
+
+/* The segments keep to what was asked for, and are the whole buffer. */
+static bool keeps(int fd, const struct iospace_alloc *buffer)
+{
+	struct iospace_segment *segments =
+		calloc(buffer->out_segments, sizeof(*segments));
+	struct iospace_segments call = {
+		.size = sizeof(call),
+		.handle = buffer->out_handle,
+		.count = buffer->out_segments,
+		.segments = (uintptr_t)segments,
+	};
+	uint64_t align = buffer->align ?: (uint64_t)page_size, sum = 0;
+	bool good = !ioctl(fd, IOSPACE_SEGMENTS, &call) &&
+		    call.out_count == buffer->out_segments &&
+		    segments[0].dma_addr == buffer->out_dma_addr;
+
+	for (uint32_t i = 0; good && i < call.out_count; i++) {
+		uint64_t first = segments[i].dma_addr;
+		uint64_t last = first + segments[i].length - 1;
+
+		sum += segments[i].length;
+		good = !(first % align) &&
+		       (!buffer->boundary ||
+			first / buffer->boundary == last / buffer->boundary) &&
+		       (!buffer->address_bits || buffer->address_bits == 64 ||
+			!(last >> buffer->address_bits));
+		if (!good)
+			printf("# segment %u: %#llx to %#llx\n", i,
+			       (unsigned long long)first,
+			       (unsigned long long)last);
+	}
+	free(segments);
+	return good && sum == buffer->out_length;
+}
+
+static void test_shapes(int fd, uint32_t memory)
+{
+	enum { KIB = 1 << 10, MIB = 1 << 20, ONE = IOSPACE_ALLOC_CONTIGUOUS };
+	const struct iospace_alloc rows[] = {
+		{ .length = 1 },
+		{ .length = 64 * KIB },
+		{ .length = 5 * MIB },
+		{ .length = 64 * KIB, .align = 64 * KIB },
+		{ .length = 20 * KIB, .align = 16 * KIB },
+		{ .length = 1 * MIB, .boundary = 64 * KIB },
+		{ .length = 32 * KIB, .align = 16 * KIB, .boundary = 4 * KIB },
+		{ .length = 100 * KIB, .flags = ONE },
+		{ .length = 1 * MIB, .align = 1 * MIB, .boundary = 1 * MIB,
+		  .flags = ONE },
+		{ .length = 64 * KIB, .boundary = 64 * KIB, .flags = ONE },
+		{ .length = 64 * KIB, .address_bits = 32 },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		struct iospace_alloc ask = rows[i], got;
+		uint64_t *at;
+
+		ask.memory = memory;
+		if (!is_errno(alloc_of(fd, ask, &got), 0,
+			      "type %u, shape %zu: ALLOC", memory, i))
+			continue;
+		ok(got.out_memory == memory && keeps(fd, &got),
+		   "type %u, shape %zu: segments", memory, i);
+		if (ask.flags & ONE)
+			ok(got.out_segments == 1, "type %u, shape %zu: one",
+			   memory, i);
+		at = map(fd, got.out_length, got.out_mmap_offset);
+		ok(at != MAP_FAILED && is_zero(at, got.out_length),
+		   "type %u, shape %zu: zeros", memory, i);
+		/* The next one may get the same pages. */
+		memset(at, 0xa5, got.out_length);
+		drop(fd, at, &got);
+	}
+}
+
+static void test_device_sees(int fd, uint32_t memory)
+{
+	volatile uint8_t *edu = edu_map(fd);
+	struct iospace_alloc buffer;
+	uint8_t *at = (uint8_t *)alloc_type(fd, memory, 2 * page_size, &buffer);
+	uint64_t count;
+
+	for (int i = 0; i < 1024; i++)
+		at[i] = i * 5 + 3;
+	edu_start(edu, buffer.out_dma_addr, 1024, EDU_DMA_INTERRUPT);
+	edu_await(fd, edu, &count);
+	edu_start(edu, buffer.out_dma_addr + 2048, 1024,
+		  EDU_DMA_TO_MEMORY | EDU_DMA_INTERRUPT);
+	edu_await(fd, edu, &count);
+	ok(!memcmp(at, at + 2048, 1024), "type %u: the device sees it", memory);
+	drop(fd, at, &buffer);
+	munmap((void *)edu, 1 << 20);
+}
+
+/* Any order of parts, children and FREE. */
+static void test_mappings(int fd, uint32_t memory)
+{
+	struct iospace_alloc buffer;
+	char *at = (char *)alloc_type(fd, memory, 4 * page_size, &buffer);
+	char *moved, *again;
+	int status;
+	pid_t child;
+
+	again = map(fd, buffer.out_length, buffer.out_mmap_offset);
+	at[0] = 1;
+	child = fork();
+	if (!child) {
+		at[0] = 2;
+		munmap(at + page_size, page_size);
+		_exit(0);
+	}
+	waitpid(child, &status, 0);
+	munmap(at + page_size, page_size);
+	moved = mremap(at, page_size, page_size, MREMAP_MAYMOVE | MREMAP_FIXED,
+		       (void *)0x600000000000);
+	free_handle(fd, buffer.out_handle);
+	ok(again[0] == 2 && moved == (void *)0x600000000000 && moved[0] == 2,
+	   "type %u: seen through all mappings", memory);
+	munmap(moved, page_size);
+	munmap(at + 2 * page_size, 2 * page_size);
+	ok(again[0] == 2, "type %u: as long as there is one", memory);
+	munmap(again, 4 * page_size);
+}
+
+static void test_limit(int fd, uint32_t types, uint64_t limit)
+{
+	uint32_t order[] = { IOSPACE_MEMORY_UNCACHED,
+			     IOSPACE_MEMORY_WRITECOMBINE,
+			     IOSPACE_MEMORY_UNCACHED };
+	struct iospace_alloc all, more;
+
+	for (size_t i = 0; i < 3; i++) {
+		struct iospace_alloc ask = { .memory = order[i],
+					     .length = limit };
+
+		if (!(types & 1U << order[i]))
+			continue;
+		/* What another type left for reuse makes room. */
+		if (!is_errno(alloc_of(fd, ask, &all), 0,
+			      "type %u: up to the limit", order[i]))
+			continue;
+		ask.length = 1;
+		is_errno(alloc_of(fd, ask, &more), EDQUOT,
+			 "type %u: a page over the limit", order[i]);
+		free_handle(fd, all.out_handle);
+		is_errno(alloc_of(fd, ask, &more), 0,
+			 "type %u: a page after FREE", order[i]);
+		free_handle(fd, more.out_handle);
+		ask.length = limit + 1;
+		is_errno(alloc_of(fd, ask, &more), EDQUOT,
+			 "type %u: more than the limit", order[i]);
+	}
+}
+
+/* Kept for reuse while the device is open, and then no more. */
+static void test_kept(uint64_t limit)
+{
+	uint64_t before = meminfo("MemFree:"), after;
+	struct iospace_alloc buffer;
+	int fd = open_device(O_RDWR);
+	struct iospace_alloc ask = { .memory = IOSPACE_MEMORY_UNCACHED,
+				     .length = limit };
+
+	if (alloc_of(fd, ask, &buffer))
+		die("ALLOC");
+	free_handle(fd, buffer.out_handle);
+	after = meminfo("MemFree:");
+	ok(after + limit < before + (limit >> 3), "FREE: pages are kept");
+	close(fd);
+	after = meminfo("MemFree:");
+	ok(after + (limit >> 3) > before, "last close: and given back");
+	printf("# free: %llu KiB before, %llu KiB after\n",
+	       (unsigned long long)before >> 10, (unsigned long long)after >> 10);
+}
+
+static void test_unbind(uint32_t memory)
+{
+	int fd = open_device(O_RDWR);
+	struct iospace_alloc buffer;
+	uint64_t *at = alloc_type(fd, memory, 3 << 20, &buffer);
+
+	memset(at, 0x77, 3 << 20);
+	unbind_device();
+	ok(is_zero(at, 3 << 20), "type %u, unbound: zeros", memory);
+	bind_device();
+	munmap(at, 3 << 20);
+	close(fd);
+}
+
+void test_converted(void)
+{
+	uint32_t both = 1U << IOSPACE_MEMORY_WRITECOMBINE |
+			1U << IOSPACE_MEMORY_UNCACHED;
+	struct iospace_info device_info;
+	struct iospace_alloc buffer;
+	uint64_t limit;
+	int fd = open_device(O_RDWR);
+	uint32_t types;
+
+	info(fd, &device_info);
+	types = device_info.out_memory_types;
+	limit = device_info.out_max_converted_bytes;
+	if (!limit) {
+		printf("# no page needs a conversion here\n");
+		close(fd);
+		return;
+	}
+	ok(types & 1U << IOSPACE_MEMORY_UNCACHED, "uncached buffers");
+	if (!(types & 1U << IOSPACE_MEMORY_WRITECOMBINE))
+		is_errno(alloc_of(fd, (struct iospace_alloc){
+					      .memory = IOSPACE_MEMORY_WRITECOMBINE,
+					      .length = 1 }, &buffer),
+			 EOPNOTSUPP, "writecombine, which this machine has not");
+	close(fd);
+
+	fd = open_device(O_RDWR);
+	for (uint32_t memory = IOSPACE_MEMORY_WRITECOMBINE;
+	     memory <= IOSPACE_MEMORY_UNCACHED; memory++) {
+		if (!(types & both & 1U << memory))
+			continue;
+		test_shapes(fd, memory);
+		test_device_sees(fd, memory);
+		test_mappings(fd, memory);
+	}
+	test_limit(fd, types, limit);
+	close(fd);
+	/* What the kernel keeps for itself, it has now. */
+	test_kept(limit);
+
+	for (uint32_t memory = IOSPACE_MEMORY_WRITECOMBINE;
+	     memory <= IOSPACE_MEMORY_UNCACHED; memory++) {
+		if (types & both & 1U << memory)
+			test_unbind(memory);
+	}
+}
