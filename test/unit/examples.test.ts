@@ -25,6 +25,13 @@ test('edu: one bit that differs makes it fail', async () => {
   });
 });
 
+test('memory-types: over memfd there is one type, and a reason for each other', async () => {
+  const { stdout } = await example('memory-types', ['--provider', 'memfd']);
+  expect(stdout.match(/EOPNOTSUPP: .*only cached/g)).toHaveLength(4);
+  const fallen = await example('memory-types', ['--provider', 'memfd', '--fallback']);
+  expect(fallen.stdout.match(/ 'cached' +│ 0 /g)).toHaveLength(5);
+});
+
 test('shared-memory', async () => {
   const { stdout } = await example('shared-memory', []);
   expect(stdout).toContain('written by another process');
