@@ -11,7 +11,8 @@ export default defineConfig({
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts', 'test/guest.test.ts'],
-          testTimeout: 600_000,
+          // What a test runs has its own limits, and says more when they are reached.
+          testTimeout: 1_800_000,
           hookTimeout: 900_000,
           // Each file boots emulated machines, which use both cores.
           fileParallelism: false,

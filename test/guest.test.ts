@@ -4,7 +4,7 @@
  *
  * A machine is booted once and runs them all. A program fails by its exit code, and any warning of the kernel fails it
  * too. What its memory really is it asks the witness (`test/witness.ts`). `npm test` has the core of the machines;
- * IOSPACE_MACHINES=all has them all.
+ * IOSPACE_MACHINES=all has them all, IOSPACE_MACHINES=debug those with the debug kernel.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -13,7 +13,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BootOptions, Machine } from '../lib/lab/index.js';
-import { machines } from './machines.js';
+import { checksAreOn, nothingLeaked } from './debug-checks.js';
+import { chosenMachines } from './machines.js';
 import { Witness } from './witness.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -32,11 +33,7 @@ function buildAbiTests(machine: BootOptions['machine']): string {
   return `${out}/iospace-abi`;
 }
 
-const rows = Object.entries(machines).filter(
-  ([_name, { core }]) => core || process.env['IOSPACE_MACHINES'] === 'all',
-);
-
-describe.each(rows)('%s', (_name, { boot, shows }) => {
+describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   let machine: Machine;
   let witness: Witness;
 
@@ -50,7 +47,7 @@ describe.each(rows)('%s', (_name, { boot, shows }) => {
   });
 
   async function passes(argv: string[], timeout: number): Promise<void> {
-    const { code, stdout, stderr } = await witness.run(argv, { cwd: root, timeout });
+    const { code, stdout, stderr } = await witness.run(argv, { cwd: root, timeout: timeout * patience });
     expect(code, `${stdout}\n${stderr}`).toBe(0);
   }
 
@@ -58,11 +55,17 @@ describe.each(rows)('%s', (_name, { boot, shows }) => {
   test('test/abi', () => passes([buildAbiTests(boot.machine)], 300));
   test('examples/edu.ts', () => passes(['node', edu], 60));
   test('examples/edu.ts fails where one bit of what came back differs', async () => {
-    const { code, stderr } = await machine.run(['node', edu, '--damage'], { timeout: 60 });
+    const { code, stderr } = await machine.run(['node', edu, '--damage'], { timeout: 60 * patience });
     expect(code).toBe(1);
     expect(stderr).toContain('first at byte 1234');
   });
   test.each(programs)('test/guest/%s', (name) => passes(['node', `${root}build/guest/${name}`], 120));
+  if (boot.kernel === 'debug') {
+    test('the checks of the kernel are still on', () => passes(['sh', '-c', checksAreOn], 60));
+    // After that: what fails an allocation may fail one of the checks.
+    test('test/abi faults', () => passes([buildAbiTests(boot.machine), 'faults'], 300));
+    test('nothing has leaked', () => passes(['sh', '-c', nothingLeaked], 60));
+  }
 });
 
 test('raspi3b: the DMA controller copies, by bus addresses that are not the physical ones', async () => {

@@ -3,6 +3,8 @@
  * what stands between device and memory.
  */
 import type { BootOptions } from '../lib/lab/index.js';
+import { type Arch, defaultKernel, type KernelName } from '../lib/lab/kernels.js';
+import { findMachine } from '../lib/lab/machines.js';
 
 /** A machine of the matrix. */
 export interface Row {
@@ -11,6 +13,8 @@ export interface Row {
   shows: string[];
   /** Whether `npm test` has it; `npm run test:matrix` has all of them. */
   core: boolean;
+  /** How many times as long as on others everything may take. Default: 1. */
+  patience?: number;
 }
 
 const edu1 = '/sys/class/misc/iospace1';
@@ -18,7 +22,7 @@ const usesMsi = `ls ${edu1}/device/msi_irqs | grep .`;
 const translates = `grep -x translating ${edu1}/iommu`;
 
 /** Every row, by its name. */
-export const machines: Record<string, Row> = {
+const machines: Record<string, Row> = {
   'pc 6.1': { boot: { machine: 'pc', kernel: '6.1' }, shows: ['uname -r | grep ^6.1', usesMsi], core: true },
   'pc 5.10': {
     boot: { machine: 'pc', kernel: '5.10' },
@@ -60,4 +64,43 @@ export const machines: Record<string, Row> = {
     shows: [translates],
     core: true,
   },
+  'pc debug': {
+    boot: { machine: 'pc', kernel: 'debug' },
+    shows: ['uname -r | grep debug', usesMsi],
+    core: false,
+    patience: 6,
+  },
+  'pc debug behind an IOMMU': {
+    boot: {
+      machine: 'pc',
+      kernel: 'debug',
+      devices: ['intel-iommu,intremap=on', 'edu'],
+      append: 'intel_iommu=on iommu.strict=1',
+    },
+    shows: ['uname -r | grep debug', translates],
+    core: false,
+    patience: 6,
+  },
 };
+
+/** What IOSPACE_MACHINES may say, and which rows that means. */
+const choices: Record<string, (row: Row) => boolean> = {
+  core: ({ core }) => core,
+  debug: ({ boot }) => boot.kernel === 'debug',
+  all: () => true,
+};
+
+const choice = process.env['IOSPACE_MACHINES'] ?? 'core';
+const isChosen = choices[choice];
+if (isChosen === undefined) {
+  throw new Error(`IOSPACE_MACHINES: expected one of ${Object.keys(choices).join(', ')}, got ${choice}`);
+}
+
+/** The rows to run: the core, unless IOSPACE_MACHINES says `all` or `debug`. */
+export const chosenMachines = Object.entries(machines).filter(([_name, row]) => isChosen(row));
+
+/** The kernel of a machine, its name and architecture. */
+export function kernelOf({ machine = 'pc', arch, kernel }: BootOptions): { name: KernelName; arch: Arch } {
+  const model = findMachine(machine, arch);
+  return { name: kernel ?? defaultKernel(model.arch), arch: model.arch };
+}

@@ -24,9 +24,11 @@ const faults: readonly RegExp[] = [
   /^SError Interrupt/,
   /^UBSAN: /,
   /^kmemleak: [1-9]\d* new suspected memory leaks/,
-  /^DMA-API: .*(?:device driver|cacheline tracking|exceeded)/,
+  /^DMA-API: .*(?:device driver|cacheline tracking EEXIST|exceeded|sg segment)/,
+  // A mapping that is of another type than was asked for, or the books on types are wrong.
+  /^x86\/PAT: .*(?:failed|conflicting|freeing invalid|map pfn)/,
   /^rcu: INFO: .*(?:stall|expedited)/,
-  /^INFO: (?:rcu_|task .* blocked for more than)/,
+  /^INFO: (?:rcu_|task .* blocked for more than|trying to register non-static key)/,
   /^=+ ?\[ BUG/,
 ];
 

@@ -26,6 +26,14 @@ const settings = [
   'CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=',
 ] as const;
 
+/** What `make` is told to build the sources in a directory for a kernel. */
+export function kbuildArguments({ arch, headers }: Kernel, directory: string): string[] {
+  const prefix = toolPrefix(arch);
+  // Debian's headers name the compiler of the kernel's release; any that is near will do.
+  const compiler = [`ARCH=${kbuildArch[arch]}`, `CROSS_COMPILE=${prefix}`, `CC=${prefix}gcc`];
+  return ['-C', headers, `M=${directory}`, ...settings, ...compiler];
+}
+
 /**
  * The module for a kernel, built where its sources have changed.
  *
@@ -46,11 +54,7 @@ export async function buildModule(
       await mkdir(dirname(join(copy, file)), { recursive: true });
       await cp(join(sources, file), join(copy, file));
     }
-    const prefix = toolPrefix(kernel.arch);
-    // Debian's headers name the compiler of the kernel's release; any that is near will do.
-    const compiler = [`ARCH=${kbuildArch[kernel.arch]}`, `CROSS_COMPILE=${prefix}`, `CC=${prefix}gcc`];
-    const where = ['-C', kernel.headers, `M=${copy}`, ...settings];
-    await tool('make', ['-s', '-j2', ...where, ...compiler, 'modules'], { signal });
+    await tool('make', ['-s', '-j2', ...kbuildArguments(kernel, copy), 'modules'], { signal });
     await rename(join(copy, 'iospace.ko'), join(directory, 'iospace.ko'));
   };
   const entry = await cached('modules', key, build, signal);

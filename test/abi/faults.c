@@ -23,10 +23,16 @@ static int fail_nth;
 static int file;
 static struct iospace_alloc buffer;
 
+/*
+ * Mappings go there: into the middle of memory that is in use, where there are
+ * page tables. Where it gets none, remap_pfn_range() of x86 warns, whoever
+ * called it (6.1: untrack_pfn() of what was zapped).
+ */
+static uint8_t *place;
+
 /* What the calls obtain. */
 static int opened;
 static struct iospace_alloc allocated;
-static void *mapped;
 static int event;
 
 static int call_open(void)
@@ -70,15 +76,44 @@ static void undo_free(void)
 		die("ALLOC");
 }
 
+static void make_place(void)
+{
+	enum { TABLE = 2 << 20 };
+	uint8_t *memory = mmap(NULL, 2 * TABLE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (memory == MAP_FAILED || madvise(memory, 2 * TABLE, MADV_NOHUGEPAGE))
+		die("memory");
+	memory += TABLE - (uintptr_t)memory % TABLE;
+	*memory = 1;
+	place = memory + TABLE / 2;
+}
+
+static int map_there(uint64_t length, uint64_t offset)
+{
+	void *at = mmap(place, length, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_FIXED, file, offset);
+
+	return at == MAP_FAILED ? -1 : 0;
+}
+
+static void unmap_there(uint64_t length)
+{
+	void *at = mmap(place, length, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	if (at == MAP_FAILED)
+		die("memory");
+}
+
 static int call_mmap(void)
 {
-	mapped = map(file, buffer.out_length, buffer.out_mmap_offset);
-	return mapped == MAP_FAILED ? -1 : 0;
+	return map_there(buffer.out_length, buffer.out_mmap_offset);
 }
 
 static void undo_mmap(void)
 {
-	munmap(mapped, buffer.out_length);
+	unmap_there(buffer.out_length);
 }
 
 static int call_registers(void)
@@ -94,13 +129,12 @@ static int call_mmap_registers(void)
 
 	if (registers(file, 0, &window))
 		return -1;
-	mapped = map(file, page_size, window.out_mmap_offset);
-	return mapped == MAP_FAILED ? -1 : 0;
+	return map_there(page_size, window.out_mmap_offset);
 }
 
 static void undo_mmap_registers(void)
 {
-	munmap(mapped, page_size);
+	unmap_there(page_size);
 }
 
 static int call_interrupt(void)
@@ -130,6 +164,21 @@ static int call_fork(void)
 	return child > 0 ? 0 : -1;
 }
 
+/*
+ * Binding then does not enable the function, which would route its interrupt:
+ * for that the kernel interprets ACPI's methods, and where an allocation fails
+ * it uses memory that it has freed (6.1: acpi_ns_get_attached_object()).
+ */
+static void keep_enabled(bool enabled)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/enable",
+		 device.function);
+	if (!write_file(path, enabled ? "1" : "0"))
+		die(path);
+}
+
 static int call_bind(void)
 {
 	bool bound = write_file("/sys/bus/pci/drivers/iospace/bind",
@@ -150,12 +199,6 @@ struct call {
 	int (*make)(void);
 	/* Gives back what the call obtained. */
 	void (*undo)(void);
-	/*
-	 * Pages are given always, only what is smaller is not: where it gets
-	 * no page table, remap_pfn_range() of x86 warns, whoever called it
-	 * (6.1: untrack_pfn() of the part that it has zapped).
-	 */
-	bool gets_pages;
 };
 
 struct books {
@@ -198,8 +241,6 @@ static void test_call(const struct call *call, bool has_books)
 	bool documented = true, kept = true;
 	int nth, error, failed = 0;
 
-	set(FAULTS "fail_page_alloc/ignore-gfp-wait",
-	    call->gets_pages ? "Y" : "N");
 	/* Its code and data are here before anything fails. */
 	if (call->make() < 0) {
 		is_errno(-1, 0, "faults: %s works", call->name);
@@ -236,6 +277,7 @@ static void set_up(void)
 {
 	set(FAULTS "failslab/ignore-gfp-wait", "N");
 	set(FAULTS "failslab/verbose", "0");
+	set(FAULTS "fail_page_alloc/ignore-gfp-wait", "N");
 	set(FAULTS "fail_page_alloc/ignore-gfp-highmem", "N");
 	set(FAULTS "fail_page_alloc/min-order", "0");
 	set(FAULTS "fail_page_alloc/verbose", "0");
@@ -249,7 +291,7 @@ static void test_allocations(void)
 	if (info(file, &answer))
 		die("INFO");
 	for (uint32_t memory = 1; memory < 32; memory++) {
-		struct call call = { name, call_alloc, undo_alloc, false };
+		struct call call = { name, call_alloc, undo_alloc };
 
 		if (!(answer.out_memory_types & 1U << memory))
 			continue;
@@ -266,19 +308,18 @@ static void test_allocations(void)
 void test_faults(void)
 {
 	static const struct call calls[] = {
-		{ "open", call_open, undo_open, false },
-		{ "INFO", call_info, undo_nothing, false },
-		{ "mmap of a buffer", call_mmap, undo_mmap, true },
-		{ "REGISTERS", call_registers, undo_nothing, false },
-		{ "mmap of registers", call_mmap_registers, undo_mmap_registers,
-		  true },
-		{ "INTERRUPT", call_interrupt, undo_interrupt, false },
-		{ "FREE", call_free, undo_free, false },
+		{ "open", call_open, undo_open },
+		{ "INFO", call_info, undo_nothing },
+		{ "mmap of a buffer", call_mmap, undo_mmap },
+		{ "REGISTERS", call_registers, undo_nothing },
+		{ "mmap of registers", call_mmap_registers,
+		  undo_mmap_registers },
+		{ "INTERRUPT", call_interrupt, undo_interrupt },
+		{ "FREE", call_free, undo_free },
 	};
-	static const struct call fork_call = { "fork", call_fork, undo_nothing,
-					       false };
-	static const struct call bind_call = { "bind", call_bind, undo_bind,
-					       false };
+	static const struct call fork_call = { "fork", call_fork,
+					       undo_nothing };
+	static const struct call bind_call = { "bind", call_bind, undo_bind };
 	struct iospace_registers window;
 	void *bytes, *edu;
 
@@ -286,6 +327,7 @@ void test_faults(void)
 	if (fail_nth == -1)
 		die("/proc/thread-self/fail-nth");
 	set_up();
+	make_place();
 	file = open_device(O_RDWR);
 	event = eventfd(0, EFD_CLOEXEC);
 	if (event == -1)
@@ -307,7 +349,9 @@ void test_faults(void)
 
 	/* Without a device there are no books to look at. */
 	unbind_device();
+	keep_enabled(true);
 	test_call(&bind_call, false);
+	keep_enabled(false);
 	bind_device();
 	close(fail_nth);
 }

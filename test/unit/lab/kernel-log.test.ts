@@ -19,6 +19,9 @@ describe('a fault is', () => {
     '[   60.000000] rcu: INFO: rcu_preempt self-detected stall on CPU',
     '[  243.000000] INFO: task node:80 blocked for more than 120 seconds.',
     '[    1.000000] DMA-API: edu 0000:00:04.0: device driver frees DMA memory with different size',
+    '[    1.000000] DMA-API: edu 0000:00:04.0: cacheline tracking EEXIST, overlapping mappings are not supported',
+    '[    1.000000] x86/PAT: node:80 map pfn RAM range req write-combining for [mem 0x1000-0x1fff], got write-back',
+    '[    1.000000][   T80] INFO: trying to register non-static key.',
     '[    5.867442] iospace-lab failed: there is no device 3f007000.dma',
   ])('%s', (line) => {
     expect(isFault(line)).toBe(true);
@@ -29,6 +32,7 @@ describe('no fault is', () => {
   test.each([
     '',
     '[    0.010000] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on',
+    '[    0.010000] x86/PAT: Configuration [0-7]: WB  WC  UC- UC  WB  WP  UC- WT  ',
     '[    0.010000] DMA-API: preallocated 65536 debug entries',
     '[    0.010000] DMA-API: debugging enabled by kernel config',
     '[    4.038258] iospace: loading out-of-tree module taints kernel.',
