@@ -1,11 +1,11 @@
 /**
  * What a fresh clone lacks: Debian packages, npm packages, the compiled library, the addon.
  *
- *     node lib/lab/setup.mjs demo | test
+ *     node lib/lab/setup.mjs demo | test | matrix
  *
  * Plain JavaScript without dependencies, because it runs before there is a compiler or a package. Each step
  * looks first whether there is anything to do. Without the packages of the lab, and without the right to
- * install them, `demo` still goes on (it shows what works without), `test` does not.
+ * install them, `demo` still goes on (it shows what works without), the others do not.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -15,6 +15,13 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** The package of QEMU's riscv64, which left that of the rarer machines with Debian 13. */
+function riscvEmulator() {
+  const system = '/etc/os-release';
+  const isBookworm = existsSync(system) && /^VERSION_ID="12"/m.test(readFileSync(system, 'utf8'));
+  return isBookworm ? 'qemu-system-misc' : 'qemu-system-riscv';
+}
 
 /** Debian packages by what needs them. */
 const packages = {
@@ -30,10 +37,15 @@ const packages = {
     'xz-utils',
   ],
   debugKernel: ['bc', 'bison', 'flex'],
+  riscv64: ['g++-riscv64-linux-gnu', riscvEmulator()],
   tests: ['clang-format', 'clang-tidy', 'device-tree-compiler', 'sparse'],
 };
 
-const purposes = { demo: ['addon', 'lab'], test: ['addon', 'lab', 'debugKernel', 'tests'] };
+const purposes = {
+  demo: ['addon', 'lab'],
+  test: ['addon', 'lab', 'debugKernel', 'tests'],
+  matrix: ['addon', 'lab', 'debugKernel', 'tests', 'riscv64'],
+};
 
 function fail(message) {
   console.error(`setup: ${message}`);
