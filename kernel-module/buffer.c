@@ -248,6 +248,8 @@ static int iospace_buffer_check(struct iospace_device *idev,
 		return -EINVAL;
 	if (!(iospace_device_memory_types(idev) & BIT(alloc->memory)))
 		return -EOPNOTSUPP;
+	if (alloc->zone && !(iospace_zone_all() & BIT(alloc->zone)))
+		return -EOPNOTSUPP;
 	if (alloc->length > IOSPACE_MMAP_MAX_BUFFER ||
 	    alloc->align > IOSPACE_MMAP_MAX_BUFFER)
 		return -EDQUOT;
@@ -259,6 +261,8 @@ static struct iospace_buffer *
 iospace_buffer_obtain(struct iospace_file *file,
 		      const struct iospace_alloc *alloc)
 {
+	if (alloc->memory == IOSPACE_MEMORY_CACHED)
+		return iospace_cached_alloc(file, alloc);
 	if (iospace_converted_memory_types() & BIT(alloc->memory))
 		return iospace_converted_alloc(file, alloc);
 	return iospace_coherent_alloc(file, alloc);

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * Coherent buffers: the DMA API's own memory, which makes the device and the
- * CPU agree with no further call.
+ * Coherent buffers: the DMA API's own memory, which makes the device and the CPU
+ * agree with no further call. And, but for x86, writecombine and uncached ones,
+ * which are the same for a device that does not snoop.
  *
- * The device's own: it lives at most as long as the device is bound. Takes no
- * lock; is released under memory_lock.
+ * Such memory is the device's: it lives at most as long as the device is bound.
+ * Takes dma_lock; is released under memory_lock.
  */
+#include <linux/dma-direct.h>
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/iommu.h>
 #include <linux/mm.h>
+#include <linux/pgtable.h>
 #include <linux/slab.h>
 
 #include "compat.h"
@@ -16,13 +21,19 @@
 /**
  * struct iospace_coherent - A coherent buffer
  * @buffer: What it is to others
- * @cpu_addr: The kernel's view
- * @dma_addr: The device's view
+ * @cpu_addr: The kernel's view of all that was allocated
+ * @dma_addr: The device's view of it
+ * @bytes: Allocated
+ * @offset: Where the buffer begins in it, for its alignment
+ * @attrs: To the DMA API
  */
 struct iospace_coherent {
 	struct iospace_buffer buffer;
 	void *cpu_addr;
 	dma_addr_t dma_addr;
+	size_t bytes;
+	size_t offset;
+	unsigned long attrs;
 };
 
 static struct iospace_coherent *
@@ -31,17 +42,39 @@ iospace_coherent_of(struct iospace_buffer *buffer)
 	return container_of(buffer, struct iospace_coherent, buffer);
 }
 
+/*
+ * Uncached memory of a device that snoops would be in two minds: the device asks
+ * the caches, which the CPU goes around. And a riscv64 machine without Svpbmt
+ * has no such mappings: the type says nothing there.
+ */
+static bool iospace_coherent_has_uncached(struct iospace_device *idev)
+{
+	return !IS_ENABLED(CONFIG_X86) && !dev_is_dma_coherent(idev->dev) &&
+	       pgprot_val(pgprot_writecombine(__pgprot(0)));
+}
+
+/** iospace_coherent_memory_types() - Bits of the types that are made here */
 u32 iospace_coherent_memory_types(struct iospace_device *idev)
 {
-	return dma_can_mmap(idev->dev) ? BIT(IOSPACE_MEMORY_COHERENT) : 0;
+	u32 types = BIT(IOSPACE_MEMORY_COHERENT);
+
+	if (!dma_can_mmap(idev->dev))
+		return 0;
+	if (iospace_coherent_has_uncached(idev))
+		types |= BIT(IOSPACE_MEMORY_WRITECOMBINE) |
+			 BIT(IOSPACE_MEMORY_UNCACHED);
+	return types;
+}
+
+static void iospace_coherent_free(struct iospace_coherent *coherent)
+{
+	dma_free_attrs(coherent->buffer.idev->dev, coherent->bytes,
+		       coherent->cpu_addr, coherent->dma_addr, coherent->attrs);
 }
 
 static void iospace_coherent_release(struct iospace_buffer *buffer)
 {
-	struct iospace_coherent *coherent = iospace_coherent_of(buffer);
-
-	dma_free_attrs(buffer->idev->dev, buffer->size, coherent->cpu_addr,
-		       coherent->dma_addr, 0);
+	iospace_coherent_free(iospace_coherent_of(buffer));
 }
 
 static int iospace_coherent_mmap(struct iospace_buffer *buffer,
@@ -51,8 +84,11 @@ static int iospace_coherent_mmap(struct iospace_buffer *buffer,
 	int ret;
 
 	iospace_vma_flags(vma, VM_IO | VM_DONTEXPAND | VM_DONTDUMP, 0);
+	vma->vm_pgoff = coherent->offset >> PAGE_SHIFT;
 	ret = dma_mmap_attrs(buffer->idev->dev, vma, coherent->cpu_addr,
-			     coherent->dma_addr, buffer->size, 0);
+			     coherent->dma_addr, coherent->bytes,
+			     coherent->attrs);
+	/* Where x86 is concerned it is RAM, always. */
 	iospace_vma_untrack(vma);
 	return ret;
 }
@@ -66,7 +102,8 @@ static vm_fault_t iospace_coherent_fault(struct iospace_buffer *buffer,
 					 unsigned long page)
 {
 	struct iospace_coherent *coherent = iospace_coherent_of(buffer);
-	void *address = coherent->cpu_addr + (page << PAGE_SHIFT);
+	void *address =
+		coherent->cpu_addr + coherent->offset + (page << PAGE_SHIFT);
 
 	if (vmf->vma->vm_flags & VM_PFNMAP)
 		return VM_FAULT_SIGBUS;
@@ -80,7 +117,9 @@ static void iospace_coherent_segments(struct iospace_buffer *buffer,
 				      unsigned int first, unsigned int count,
 				      struct iospace_segment *to)
 {
-	to->dma_addr = iospace_coherent_of(buffer)->dma_addr;
+	struct iospace_coherent *coherent = iospace_coherent_of(buffer);
+
+	to->dma_addr = coherent->dma_addr + coherent->offset;
 	to->length = buffer->size;
 }
 
@@ -91,11 +130,161 @@ static const struct iospace_buffer_ops iospace_coherent_ops = {
 	.segments = iospace_coherent_segments,
 };
 
+/* Of a byte of what was allocated, which lies in one piece but for an IOMMU. */
+static phys_addr_t iospace_coherent_phys(struct iospace_coherent *coherent,
+					 size_t offset)
+{
+	struct device *dev = coherent->buffer.idev->dev;
+	dma_addr_t addr = coherent->dma_addr + offset;
+
+	if (iospace_device_iommu(coherent->buffer.idev) ==
+	    IOSPACE_IOMMU_TRANSLATING)
+		return iommu_iova_to_phys(iommu_get_domain_for_dev(dev), addr);
+	return dma_to_phys(dev, addr);
+}
+
+static bool iospace_coherent_in_pool(struct iospace_coherent *coherent)
+{
+	struct iospace_device *idev = coherent->buffer.idev;
+	size_t at;
+
+	for (at = 0; at < coherent->bytes; at += PAGE_SIZE) {
+		if (!iospace_pool_holds(idev,
+					iospace_coherent_phys(coherent, at),
+					PAGE_SIZE))
+			return false;
+	}
+	return true;
+}
+
+static bool iospace_coherent_in_zone(struct iospace_coherent *coherent,
+				     enum iospace_zone zone)
+{
+	return zone == IOSPACE_ZONE_ANY ||
+	       iospace_zone_has(zone,
+				pfn_to_page(PHYS_PFN(
+					iospace_coherent_phys(coherent, 0))));
+}
+
+/*
+ * The kernel chooses by the device's mask alone, so that is lowered for this one
+ * call. Its allocator zeroes. Failing is an answer, not worth a warning.
+ */
+static int iospace_coherent_get(struct iospace_coherent *coherent, u64 limit)
+{
+	struct iospace_device *idev = coherent->buffer.idev;
+	struct device *dev = idev->dev;
+	u64 mask;
+	int ret = 0;
+
+	mutex_lock(&idev->dma_lock);
+	mask = dev->coherent_dma_mask;
+	if (limit < idev->dma_mask && dma_set_coherent_mask(dev, limit)) {
+		ret = -EOPNOTSUPP;
+		goto unlock;
+	}
+	coherent->cpu_addr = dma_alloc_attrs(
+		dev, coherent->bytes, &coherent->dma_addr,
+		IOSPACE_GFP_MAPPED | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
+		coherent->attrs);
+	if (!coherent->cpu_addr)
+		ret = idev->pool.kind == IOSPACE_POOL_NONE ? -ENOMEM : -ENOSPC;
+	dma_set_coherent_mask(dev, mask);
+unlock:
+	mutex_unlock(&idev->dma_lock);
+	return ret;
+}
+
+/* Allocates @bytes, of which the buffer gets what is aligned; or -EAGAIN. */
+static int iospace_coherent_try(struct iospace_coherent *coherent, size_t bytes,
+				size_t align, u64 limit, enum iospace_zone zone)
+{
+	struct iospace_device *idev = coherent->buffer.idev;
+	size_t size = coherent->buffer.size;
+	int ret;
+
+	if (bytes > coherent->buffer.charged) {
+		ret = iospace_buffer_charge_more(
+			&coherent->buffer, bytes - coherent->buffer.charged);
+		if (ret)
+			return ret;
+	}
+	coherent->bytes = bytes;
+	ret = iospace_coherent_get(coherent, limit);
+	if (ret)
+		return ret;
+
+	coherent->offset = -coherent->dma_addr & (align - 1);
+	if (idev->pool.kind != IOSPACE_POOL_NONE &&
+	    !iospace_coherent_in_pool(coherent))
+		ret = -ENOSPC;
+	else if (coherent->dma_addr + bytes - 1 > limit)
+		ret = -EOPNOTSUPP;
+	else if (!iospace_coherent_in_zone(coherent, zone))
+		ret = -ENOMEM;
+	else if (coherent->offset > bytes - size)
+		ret = -EAGAIN;
+	if (ret)
+		iospace_coherent_free(coherent);
+	return ret;
+}
+
+/* Highest bus address that is asked for, and why there is none. */
+static int iospace_coherent_limit(struct iospace_device *idev,
+				  const struct iospace_alloc *alloc, u64 *limit)
+{
+	u64 highest;
+
+	*limit = iospace_device_limit(idev, alloc->address_bits);
+	if (alloc->zone == IOSPACE_ZONE_ANY)
+		return 0;
+
+	/* An IOMMU's own allocator, and a pool, know no zones. */
+	if (iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING ||
+	    idev->pool.kind != IOSPACE_POOL_NONE)
+		return -EOPNOTSUPP;
+	highest = iospace_zone_limit(alloc->zone);
+	if (highest != U64_MAX) {
+		highest = phys_to_dma(idev->dev, highest);
+		*limit = min(*limit, DMA_BIT_MASK(fls64(highest)));
+	}
+	return 0;
+}
+
+/*
+ * The allocators align what they give to its size, but for what is larger than
+ * a limit of theirs. What is tried last has room for every case.
+ */
+static int iospace_coherent_fill(struct iospace_coherent *coherent,
+				 const struct iospace_alloc *alloc)
+{
+	size_t size = coherent->buffer.size;
+	size_t align = max_t(u64, alloc->align, PAGE_SIZE);
+	u64 limit;
+	int ret;
+
+	ret = iospace_coherent_limit(coherent->buffer.idev, alloc, &limit);
+	if (ret)
+		return ret;
+	/* What begins on a multiple of its own size crosses no boundary. */
+	if (alloc->boundary)
+		align = max_t(u64, align, roundup_pow_of_two(size));
+
+	ret = iospace_coherent_try(coherent, size, align, limit, alloc->zone);
+	if (ret == -EAGAIN)
+		ret = iospace_coherent_try(coherent, max(size, align), align,
+					   limit, alloc->zone);
+	if (ret == -EAGAIN)
+		ret = iospace_coherent_try(coherent, size + align - PAGE_SIZE,
+					   align, limit, alloc->zone);
+	return ret == -EAGAIN ? -ENOMEM : ret;
+}
+
 struct iospace_buffer *iospace_coherent_alloc(struct iospace_file *file,
 					      const struct iospace_alloc *alloc)
 {
-	struct iospace_coherent *coherent;
 	size_t size = PAGE_ALIGN(alloc->length);
+	struct iospace_coherent *coherent;
 	int ret;
 
 	coherent = kzalloc(sizeof(*coherent), GFP_KERNEL_ACCOUNT);
@@ -109,14 +298,17 @@ struct iospace_buffer *iospace_coherent_alloc(struct iospace_file *file,
 		return ERR_PTR(ret);
 	}
 
-	/* The allocator zeroes. Failing is an answer, not worth a warning. */
-	coherent->cpu_addr = dma_alloc_attrs(
-		file->idev->dev, size, &coherent->dma_addr,
-		GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
-		DMA_ATTR_NO_WARN);
-	if (!coherent->cpu_addr) {
+	coherent->attrs = DMA_ATTR_NO_WARN;
+	if (alloc->memory != IOSPACE_MEMORY_COHERENT)
+		coherent->attrs |= DMA_ATTR_WRITE_COMBINE;
+	/* Behind an IOMMU a reusable pool is passed over without it. */
+	if (file->idev->pool.kind == IOSPACE_POOL_CMA)
+		coherent->attrs |= DMA_ATTR_FORCE_CONTIGUOUS;
+
+	ret = iospace_coherent_fill(coherent, alloc);
+	if (ret) {
 		iospace_buffer_abort(&coherent->buffer);
-		return ERR_PTR(-ENOMEM);
+		return ERR_PTR(ret);
 	}
 	coherent->buffer.segment_count = 1;
 	return &coherent->buffer;

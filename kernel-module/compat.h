@@ -44,6 +44,16 @@ static inline bool iospace_can_map_resource(phys_addr_t start)
 	       !pfn_valid(PHYS_PFN(start));
 }
 
+/*
+ * For pages that are mapped by vm_insert_page(), which before 5.11 refuses those
+ * that are charged to a memory cgroup.
+ */
+#ifdef PG_kmemcg
+#define IOSPACE_GFP_MAPPED GFP_KERNEL
+#else
+#define IOSPACE_GFP_MAPPED GFP_KERNEL_ACCOUNT
+#endif
+
 static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
 {
 #ifdef IOSPACE_HAVE_EVENTFD_SIGNAL_1

@@ -560,7 +560,7 @@ iospace_converted_wish(struct iospace_device *idev,
 	struct iospace_wish wish = {
 		.memory = alloc->memory,
 		.zone = alloc->zone,
-		.limit = iospace_device_dma_mask(idev),
+		.limit = idev->dma_mask,
 		.step = max_t(u64, alloc->align >> PAGE_SHIFT, 1),
 		.boundary = alloc->boundary,
 	};

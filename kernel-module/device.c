@@ -52,15 +52,28 @@ enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
 
 u32 iospace_device_memory_types(struct iospace_device *idev)
 {
-	u32 types = iospace_coherent_memory_types(idev) |
+	u32 types = BIT(IOSPACE_MEMORY_CACHED) |
+		    iospace_coherent_memory_types(idev) |
 		    iospace_converted_memory_types();
 
 	return types & iospace_pool_memory_types(idev);
 }
 
-u64 iospace_device_dma_mask(struct iospace_device *idev)
+/* Highest bus address that it reaches, and that has so many bits; 0 for any. */
+u64 iospace_device_limit(struct iospace_device *idev, u32 address_bits)
 {
-	return min_not_zero(dma_get_mask(idev->dev), idev->dev->bus_dma_limit);
+	return address_bits ? min(idev->dma_mask, DMA_BIT_MASK(address_bits)) :
+			      idev->dma_mask;
+}
+
+static int iospace_device_apply_dma_mask(struct iospace_device *idev, u64 mask)
+{
+	int ret = dma_set_mask_and_coherent(idev->dev, mask);
+
+	if (!ret)
+		idev->dma_mask = min_not_zero(dma_get_mask(idev->dev),
+					      idev->dev->bus_dma_limit);
+	return ret;
 }
 
 /* What is allocated was chosen under the old mask, so not while it is open. */
@@ -76,22 +89,17 @@ int iospace_device_set_dma_mask(struct iospace_device *idev, u64 mask)
 		ret = -ENODEV;
 	else if (!list_empty(&idev->files))
 		ret = -EBUSY;
-	else if (dma_set_mask_and_coherent(idev->dev, mask))
+	else if (iospace_device_apply_dma_mask(idev, mask))
 		ret = -EOPNOTSUPP;
 	mutex_unlock(&idev->open_lock);
 	return ret;
 }
 
-int iospace_device_info(struct iospace_file *file, void *args)
+/** iospace_device_describe() - All of INFO but what the caller passed in */
+void iospace_device_describe(struct iospace_device *idev,
+			     struct iospace_info *info)
 {
-	struct iospace_device *idev = file->idev;
-	struct iospace_info *info = args;
-
-	if (info->flags)
-		return -EINVAL;
-
 	*info = (struct iospace_info){
-		.size = info->size,
 		.out_version = IOSPACE_VERSION,
 		.out_bus = idev->ops->bus,
 		.out_iommu = iospace_device_iommu(idev),
@@ -101,20 +109,34 @@ int iospace_device_info(struct iospace_file *file, void *args)
 		.out_cache_line = dma_get_cache_alignment(),
 		.out_registers = idev->regs_count,
 		.out_vectors = idev->vector_count,
+		.out_zones = iospace_zone_all(),
 		.out_pool = idev->pool.kind,
 		.out_arenas = iospace_arena_count(),
 		.out_arena_max_blocks = iospace_arena_max_blocks,
 		.out_arena_reserve_bytes = iospace_arena_reserve,
-		.out_dma_mask = iospace_device_dma_mask(idev),
+		.out_dma_mask = idev->dma_mask,
 		.out_max_file_bytes = READ_ONCE(iospace_max_file_bytes),
 		.out_max_total_bytes = READ_ONCE(iospace_max_total_bytes),
 		.out_max_converted_bytes = iospace_converted_limit(),
+		.out_max_segment_bytes = iospace_cached_max_segment(idev),
+		.out_max_contiguous_bytes = MAX_ORDER_NR_PAGES * PAGE_SIZE,
 		.out_pool_start = idev->pool.start,
 		.out_pool_bytes = idev->pool.bytes,
 	};
 	if (idev->ops->bus != IOSPACE_BUS_NONE)
 		strscpy(info->out_device, dev_name(idev->dev),
 			sizeof(info->out_device));
+}
+
+int iospace_device_info(struct iospace_file *file, void *args)
+{
+	struct iospace_info *info = args;
+	u32 size = info->size;
+
+	if (info->flags)
+		return -EINVAL;
+	iospace_device_describe(file->idev, info);
+	info->size = size;
 	return 0;
 }
 
@@ -164,6 +186,7 @@ struct iospace_device *iospace_device_create(struct device *dev,
 	mutex_init(&idev->memory_lock);
 	INIT_LIST_HEAD(&idev->buffers);
 	INIT_LIST_HEAD(&idev->chunks);
+	mutex_init(&idev->dma_lock);
 	mutex_init(&idev->register_lock);
 	spin_lock_init(&idev->irq_lock);
 	init_waitqueue_head(&idev->irq_wait);
@@ -206,9 +229,11 @@ int iospace_device_publish(struct iospace_device *idev)
 
 	if (!idev->dev->dma_mask)
 		idev->dev->dma_mask = &idev->dev->coherent_dma_mask;
-	ret = dma_set_mask_and_coherent(idev->dev, DMA_BIT_MASK(64));
+	ret = iospace_device_apply_dma_mask(idev, DMA_BIT_MASK(64));
 	if (ret)
 		return ret;
+	/* The length of a segment is for its program to bound. */
+	dma_set_max_seg_size(idev->dev, UINT_MAX);
 
 	idev->misc = (struct miscdevice){
 		.minor = MISC_DYNAMIC_MINOR,

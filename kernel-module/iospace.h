@@ -21,6 +21,7 @@
  *   mmap_lock      of a process; under it no user memory may be touched
  *   memory_lock    a device's list of buffers, and their memory
  *   window_lock    all open windows, of all devices
+ *   dma_lock       what the DMA API knows of a device, and its allocations
  *   register_lock  the kernel's own mappings of register ranges
  *   irq_lock       vectors and subscriptions; taken in interrupt handlers
  */
@@ -207,6 +208,9 @@ struct iospace_subscription {
  * @arenas: Where it sees each arena; under memory_lock
  * @chunks: Converted pages that it has; under memory_lock
  * @converted_bytes: Their size
+ * @dma_lock: See the top of this file
+ * @dma_mask: Highest bus address that it reaches. To the DMA API it is less during
+ *            an allocation that asks for that
  * @register_lock: See the top of this file
  * @regs_count: Of @regs
  * @regs: Register ranges
@@ -240,6 +244,9 @@ struct iospace_device {
 	struct iospace_attachment arenas[IOSPACE_MAX_ARENAS];
 	struct list_head chunks;
 	u64 converted_bytes;
+
+	struct mutex dma_lock; /* under memory_lock */
+	u64 dma_mask;
 
 	struct mutex register_lock; /* under mmap_lock */
 	unsigned int regs_count;
@@ -358,8 +365,10 @@ void iospace_device_exit(struct iospace_device *idev, int index)
 bool iospace_device_is_dead(struct iospace_device *idev);
 enum iospace_iommu iospace_device_iommu(struct iospace_device *idev);
 u32 iospace_device_memory_types(struct iospace_device *idev);
-u64 iospace_device_dma_mask(struct iospace_device *idev);
+u64 iospace_device_limit(struct iospace_device *idev, u32 address_bits);
 int iospace_device_set_dma_mask(struct iospace_device *idev, u64 mask);
+void iospace_device_describe(struct iospace_device *idev,
+			     struct iospace_info *info);
 int iospace_device_info(struct iospace_file *file, void *args);
 
 /* buffer.c */
@@ -401,6 +410,17 @@ u32 iospace_coherent_memory_types(struct iospace_device *idev);
 struct iospace_buffer *
 iospace_coherent_alloc(struct iospace_file *file,
 		       const struct iospace_alloc *alloc);
+
+/* cached.c */
+size_t iospace_cached_max_segment(struct iospace_device *idev);
+struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
+					    const struct iospace_alloc *alloc);
+
+/* zone.c */
+u32 iospace_zone_all(void);
+gfp_t iospace_zone_gfp(enum iospace_zone zone);
+u64 iospace_zone_limit(enum iospace_zone zone);
+bool iospace_zone_has(enum iospace_zone zone, const struct page *page);
 
 /* memtype.c */
 u32 iospace_memtype_all(void);

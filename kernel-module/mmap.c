@@ -349,7 +349,7 @@ static void iospace_mmap_clean(struct iospace_device *idev, struct page *page)
 /* Where a page must lie that iospace_mmap_clean() can map. */
 static gfp_t iospace_mmap_zone(struct iospace_device *idev)
 {
-	u64 mask = iospace_device_dma_mask(idev);
+	u64 mask = idev->dma_mask;
 
 	if (dev_is_dma_coherent(idev->dev))
 		return 0;

@@ -6,8 +6,6 @@
  * their removal waits for whoever is reading them. Takes open_lock.
  */
 #include <linux/device.h>
-#include <linux/dma-map-ops.h>
-#include <linux/dma-mapping.h>
 
 #include "iospace.h"
 
@@ -15,6 +13,81 @@ static struct iospace_device *iospace_sysfs_device(struct device *dev)
 {
 	return container_of(dev_get_drvdata(dev), struct iospace_device, misc);
 }
+
+/* The member of INFO that has the attribute's name. */
+#define IOSPACE_SYSFS_NUMBER(name, format)                                   \
+	static ssize_t name##_show(struct device *dev,                       \
+				   struct device_attribute *attr, char *buf) \
+	{                                                                    \
+		struct iospace_info info;                                    \
+                                                                             \
+		iospace_device_describe(iospace_sysfs_device(dev), &info);   \
+		return sysfs_emit(buf, format "\n", info.out_##name);        \
+	}                                                                    \
+	static DEVICE_ATTR_RO(name)
+
+IOSPACE_SYSFS_NUMBER(coherent, "%u");
+IOSPACE_SYSFS_NUMBER(page_size, "%u");
+IOSPACE_SYSFS_NUMBER(cache_line, "%u");
+IOSPACE_SYSFS_NUMBER(registers, "%u");
+IOSPACE_SYSFS_NUMBER(vectors, "%u");
+IOSPACE_SYSFS_NUMBER(arenas, "%u");
+IOSPACE_SYSFS_NUMBER(arena_max_blocks, "%u");
+IOSPACE_SYSFS_NUMBER(arena_reserve_bytes, "%llu");
+IOSPACE_SYSFS_NUMBER(max_file_bytes, "%llu");
+IOSPACE_SYSFS_NUMBER(max_total_bytes, "%llu");
+IOSPACE_SYSFS_NUMBER(max_converted_bytes, "%llu");
+IOSPACE_SYSFS_NUMBER(max_segment_bytes, "%llu");
+IOSPACE_SYSFS_NUMBER(max_contiguous_bytes, "%llu");
+IOSPACE_SYSFS_NUMBER(pool_start, "%#llx");
+IOSPACE_SYSFS_NUMBER(pool_bytes, "%llu");
+
+/* The names of the bits that are set, in a line. */
+static ssize_t iospace_sysfs_names(char *buf, u32 bits,
+				   const char *const *names, unsigned int count)
+{
+	const char *space = "";
+	unsigned int i;
+	int at = 0;
+
+	for (i = 0; i < count; i++) {
+		if (bits & BIT(i) && names[i]) {
+			at += sysfs_emit_at(buf, at, "%s%s", space, names[i]);
+			space = " ";
+		}
+	}
+	return at + sysfs_emit_at(buf, at, "\n");
+}
+
+static ssize_t memory_types_show(struct device *dev,
+				 struct device_attribute *attr, char *buf)
+{
+	static const char *const names[] = {
+		[IOSPACE_MEMORY_CACHED] = "cached",
+		[IOSPACE_MEMORY_WRITECOMBINE] = "writecombine",
+		[IOSPACE_MEMORY_UNCACHED] = "uncached",
+		[IOSPACE_MEMORY_COHERENT] = "coherent",
+	};
+
+	return iospace_sysfs_names(
+		buf, iospace_device_memory_types(iospace_sysfs_device(dev)),
+		names, ARRAY_SIZE(names));
+}
+static DEVICE_ATTR_RO(memory_types);
+
+static ssize_t zones_show(struct device *dev, struct device_attribute *attr,
+			  char *buf)
+{
+	static const char *const names[] = {
+		[IOSPACE_ZONE_DMA] = "dma",
+		[IOSPACE_ZONE_DMA32] = "dma32",
+		[IOSPACE_ZONE_NORMAL] = "normal",
+	};
+
+	return iospace_sysfs_names(buf, iospace_zone_all(), names,
+				   ARRAY_SIZE(names));
+}
+static DEVICE_ATTR_RO(zones);
 
 static ssize_t bus_show(struct device *dev, struct device_attribute *attr,
 			char *buf)
@@ -29,6 +102,34 @@ static ssize_t bus_show(struct device *dev, struct device_attribute *attr,
 			  names[iospace_sysfs_device(dev)->ops->bus]);
 }
 static DEVICE_ATTR_RO(bus);
+
+static ssize_t iommu_show(struct device *dev, struct device_attribute *attr,
+			  char *buf)
+{
+	static const char *const names[] = {
+		[IOSPACE_IOMMU_NONE] = "none",
+		[IOSPACE_IOMMU_IDENTITY] = "identity",
+		[IOSPACE_IOMMU_TRANSLATING] = "translating",
+	};
+	struct iospace_device *idev = iospace_sysfs_device(dev);
+
+	return sysfs_emit(buf, "%s\n", names[iospace_device_iommu(idev)]);
+}
+static DEVICE_ATTR_RO(iommu);
+
+static ssize_t pool_show(struct device *dev, struct device_attribute *attr,
+			 char *buf)
+{
+	static const char *const names[] = {
+		[IOSPACE_POOL_NONE] = "none",
+		[IOSPACE_POOL_COHERENT] = "coherent",
+		[IOSPACE_POOL_CMA] = "cma",
+	};
+
+	return sysfs_emit(buf, "%s\n",
+			  names[iospace_sysfs_device(dev)->pool.kind]);
+}
+static DEVICE_ATTR_RO(pool);
 
 static ssize_t device_name_show(struct device *dev,
 				struct device_attribute *attr, char *buf)
@@ -46,7 +147,7 @@ static ssize_t dma_mask_show(struct device *dev, struct device_attribute *attr,
 {
 	struct iospace_device *idev = iospace_sysfs_device(dev);
 
-	return sysfs_emit(buf, "%#llx\n", iospace_device_dma_mask(idev));
+	return sysfs_emit(buf, "%#llx\n", idev->dma_mask);
 }
 
 static ssize_t dma_mask_store(struct device *dev, struct device_attribute *attr,
@@ -62,61 +163,6 @@ static ssize_t dma_mask_store(struct device *dev, struct device_attribute *attr,
 	return ret ?: length;
 }
 static DEVICE_ATTR_RW(dma_mask);
-
-static ssize_t coherent_show(struct device *dev, struct device_attribute *attr,
-			     char *buf)
-{
-	struct iospace_device *idev = iospace_sysfs_device(dev);
-
-	return sysfs_emit(buf, "%d\n", dev_is_dma_coherent(idev->dev));
-}
-static DEVICE_ATTR_RO(coherent);
-
-static ssize_t iommu_show(struct device *dev, struct device_attribute *attr,
-			  char *buf)
-{
-	static const char *const names[] = {
-		[IOSPACE_IOMMU_NONE] = "none",
-		[IOSPACE_IOMMU_IDENTITY] = "identity",
-		[IOSPACE_IOMMU_TRANSLATING] = "translating",
-	};
-	struct iospace_device *idev = iospace_sysfs_device(dev);
-
-	return sysfs_emit(buf, "%s\n", names[iospace_device_iommu(idev)]);
-}
-static DEVICE_ATTR_RO(iommu);
-
-static ssize_t cache_line_show(struct device *dev,
-			       struct device_attribute *attr, char *buf)
-{
-	return sysfs_emit(buf, "%d\n", dma_get_cache_alignment());
-}
-static DEVICE_ATTR_RO(cache_line);
-
-static ssize_t memory_types_show(struct device *dev,
-				 struct device_attribute *attr, char *buf)
-{
-	u32 types = iospace_device_memory_types(iospace_sysfs_device(dev));
-
-	return sysfs_emit(buf, "%s\n",
-			  types & BIT(IOSPACE_MEMORY_COHERENT) ? "coherent" :
-								 "");
-}
-static DEVICE_ATTR_RO(memory_types);
-
-static ssize_t vectors_show(struct device *dev, struct device_attribute *attr,
-			    char *buf)
-{
-	return sysfs_emit(buf, "%u\n", iospace_sysfs_device(dev)->vector_count);
-}
-static DEVICE_ATTR_RO(vectors);
-
-static ssize_t registers_show(struct device *dev, struct device_attribute *attr,
-			      char *buf)
-{
-	return sysfs_emit(buf, "%u\n", iospace_sysfs_device(dev)->regs_count);
-}
-static DEVICE_ATTR_RO(registers);
 
 static ssize_t open_files_show(struct device *dev,
 			       struct device_attribute *attr, char *buf)
@@ -185,10 +231,23 @@ static struct attribute *iospace_sysfs_attrs[] = {
 	&dev_attr_dma_mask.attr,
 	&dev_attr_coherent.attr,
 	&dev_attr_iommu.attr,
+	&dev_attr_page_size.attr,
 	&dev_attr_cache_line.attr,
 	&dev_attr_memory_types.attr,
-	&dev_attr_vectors.attr,
+	&dev_attr_zones.attr,
 	&dev_attr_registers.attr,
+	&dev_attr_vectors.attr,
+	&dev_attr_pool.attr,
+	&dev_attr_pool_start.attr,
+	&dev_attr_pool_bytes.attr,
+	&dev_attr_arenas.attr,
+	&dev_attr_arena_max_blocks.attr,
+	&dev_attr_arena_reserve_bytes.attr,
+	&dev_attr_max_file_bytes.attr,
+	&dev_attr_max_total_bytes.attr,
+	&dev_attr_max_converted_bytes.attr,
+	&dev_attr_max_segment_bytes.attr,
+	&dev_attr_max_contiguous_bytes.attr,
 	&dev_attr_open_files.attr,
 	&dev_attr_buffers.attr,
 	&dev_attr_buffer_bytes.attr,
