@@ -22,6 +22,8 @@ const kbuildArch = { amd64: 'x86', arm64: 'arm64', riscv64: 'riscv' } as const;
 const settings = [
   // Type information for BPF would need the kernel's vmlinux, and pahole.
   'CONFIG_DEBUG_INFO_BTF_MODULES=',
+  // So another version of it is no reason to warn.
+  'CONFIG_PAHOLE_VERSION=$(PAHOLE_VERSION)',
   // An option of GCC 14, with which trixie's kernels are built. Without it functions are aligned by an older one.
   'CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=',
 ] as const;
