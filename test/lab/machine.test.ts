@@ -387,7 +387,12 @@ describe('iospace lab run', () => {
   });
 
   test('ends with 125 where the lab fails', async () => {
-    const { code, stderr } = await lab(['--no-module', '--timeout', '0.5', '--', 'sleep', '600']);
+    const args = ['--no-module', '--json', '--timeout', '0.5', '--', 'sleep', '600'];
+    const { code, stdout, stderr } = await lab(args);
     expect([code, stderr]).toEqual([125, expect.stringContaining('the command took longer than 0.5 s')]);
+    expect(JSON.parse(stdout)).toMatchObject({
+      exitCode: 125,
+      error: { code: 'ERR_IOSPACE_LAB_TIMEOUT', message: expect.stringContaining('0.5 s') },
+    });
   });
 });
