@@ -128,7 +128,6 @@ function deviceNames(): string[] {
 
 function readInfo(name: string): DeviceInfo {
   const attribute = (key: string): string => read(join(DEVICES, name, key));
-  const limit = (key: string): number => bytes(BigInt(read(join(MODULE, 'parameters', key))));
   const size = (key: string): number => bytes(BigInt(attribute(key)));
   const types = new Set(attribute('memory_types').split(' '));
   const zoneNames = new Set(attribute('zones').split(' '));
@@ -152,8 +151,8 @@ function readInfo(name: string): DeviceInfo {
     registers: Number(attribute('registers')),
     vectors: Number(attribute('vectors')),
     limits: {
-      fileBytes: limit('max_file_bytes'),
-      totalBytes: limit('max_total_bytes'),
+      fileBytes: size('max_file_bytes'),
+      totalBytes: size('max_total_bytes'),
       convertedBytes: size('max_converted_bytes'),
       segmentBytes: size('max_segment_bytes'),
       contiguousBytes: size('max_contiguous_bytes'),
