@@ -25,8 +25,11 @@ export type NodeMajor = keyof typeof versions;
 /** The majors that {@link fetchNode} knows, those for some architectures only included. */
 export const nodeMajors = Object.keys(versions).map(Number) as NodeMajor[];
 
-const versionOf = (major: NodeMajor, arch: Arch) =>
-  new Map<string, string>(Object.entries(versions[major])).get(arch);
+/** None for a major that the lab does not have: callers of the library may ask for any. */
+function versionOf(major: number, arch: Arch): string | undefined {
+  const known: Readonly<Record<number, Partial<Record<Arch, string>>>> = versions;
+  return known[major]?.[arch];
+}
 
 /** The majors that there are for an architecture. */
 export function nodeMajorsFor(arch: Arch): NodeMajor[] {
