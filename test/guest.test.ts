@@ -13,8 +13,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type BootOptions, Machine } from '../lib/lab/index.js';
+import { toolPrefix } from '../lib/lab/toolchain.js';
 import { checksAreOn, nothingLeaked } from './debug-checks.js';
-import { chosenMachines } from './machines.js';
+import { chosenMachines, kernelOf } from './machines.js';
 import { Witness } from './witness.js';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -31,11 +32,11 @@ const programs = readdirSync(`${root}test/guest`)
  */
 const withoutRseq = 'GLIBC_TUNABLES=glibc.pthread.rseq=0';
 
-/** The C tests for an architecture: a static program. */
-function buildAbiTests(machine: BootOptions['machine']): string {
-  const [arch, compiler] = machine === 'virt' ? ['arm64', 'aarch64-linux-gnu-gcc'] : ['amd64', 'gcc'];
+/** The C tests for a machine: a static program. */
+function buildAbiTests(boot: BootOptions): string {
+  const { arch } = kernelOf(boot);
   const out = `${root}build/abi/${arch}`;
-  execFileSync('make', ['-s', '-C', `${root}test/abi`, `CC=${compiler}`, `OUT=${out}`]);
+  execFileSync('make', ['-s', '-C', `${root}test/abi`, `CC=${toolPrefix(arch)}gcc`, `OUT=${out}`]);
   return `${out}/iospace-abi`;
 }
 
@@ -58,7 +59,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   }
 
   test.each(shows)('is what it is called: %s', (command) => passes(['sh', '-c', command], 10));
-  test('test/abi', () => passes([buildAbiTests(boot.machine)], 300));
+  test('test/abi', () => passes([buildAbiTests(boot)], 300));
   test('examples/edu.ts', () => passes(['node', edu], 60));
   test('examples/edu.ts fails where one bit of what came back differs', async () => {
     const { code, stderr } = await machine.run(['node', edu, '--damage'], { timeout: 60 * patience });
@@ -69,7 +70,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   if (boot.kernel === 'debug') {
     test('the checks of the kernel are still on', () => passes(['sh', '-c', checksAreOn], 60));
     // After that: what fails an allocation may fail one of the checks.
-    test('test/abi faults', () => passes(['env', withoutRseq, buildAbiTests(boot.machine), 'faults'], 300));
+    test('test/abi faults', () => passes(['env', withoutRseq, buildAbiTests(boot), 'faults'], 300));
     test('nothing has leaked', () => passes(['sh', '-c', nothingLeaked], 60));
   }
 });

@@ -2,6 +2,7 @@
  * The machines of the guest tests, one row each: what is varied is the kernel, the architecture, how interrupts arrive,
  * what stands between device and memory.
  */
+import { execFileSync } from 'node:child_process';
 import type { BootOptions } from '../lib/lab/index.js';
 import { type Arch, defaultKernel, type KernelName } from '../lib/lab/kernels.js';
 import { findMachine } from '../lib/lab/machines.js';
@@ -63,6 +64,43 @@ const machines: Record<string, Row> = {
     boot: { machine: 'virt', kernel: '6.1', machineOptions: 'iommu=smmuv3' },
     shows: [translates],
     core: true,
+  },
+  'virt 6.1 with PCI that does not snoop': {
+    boot: {
+      machine: 'virt',
+      kernel: '6.1',
+      deviceTree: (file) => {
+        execFileSync('fdtput', ['-d', file, '/pcie@10000000', 'dma-coherent']);
+      },
+    },
+    shows: [`grep -x 0 ${edu1}/coherent`],
+    core: false,
+  },
+  'pc 7': {
+    boot: { machine: 'pc', kernel: '7' },
+    shows: ['uname -r | grep ^7', usesMsi],
+    core: false,
+  },
+  'virt 6.12': {
+    boot: { machine: 'virt', kernel: '6.12' },
+    shows: ['uname -r | grep ^6.12', usesMsi],
+    core: false,
+  },
+  'virt 7': {
+    boot: { machine: 'virt', kernel: '7' },
+    shows: ['uname -r | grep ^7', usesMsi],
+    core: false,
+  },
+  'virt 6.12 with pages of 16 KiB': {
+    boot: { machine: 'virt', kernel: '6.12-16k' },
+    shows: ['grep -m1 "^KernelPageSize: *16 kB" /proc/self/smaps', usesMsi],
+    core: false,
+  },
+  'virt 6.12 on riscv64': {
+    boot: { machine: 'virt', arch: 'riscv64', kernel: '6.12' },
+    shows: ['uname -m | grep riscv64'],
+    core: false,
+    patience: 2,
   },
   'pc debug': {
     boot: { machine: 'pc', kernel: 'debug' },
