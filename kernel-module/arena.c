@@ -220,10 +220,12 @@ static int iospace_arena_map(struct iospace_device *idev,
 			return -ENOMEM;
 		attachment->mapped = true;
 	} else {
+		dma_addr_t last = phys_to_dma(dev, range->end);
+
 		addr = phys_to_dma(dev, range->start);
-		/* An offset may hold for a part of it only. */
-		if (phys_to_dma(dev, range->end) - addr != size - 1 ||
-		    !dma_capable(dev, addr, size, false))
+		/* An offset may hold for a part of it only, or for none. */
+		if (addr == DMA_MAPPING_ERROR || last - addr != size - 1 ||
+		    last > iospace_device_limit(idev, 0))
 			return -EOPNOTSUPP;
 	}
 	attachment->addr = addr;
