@@ -245,28 +245,25 @@ static int iospace_cached_make_table(struct iospace_device *idev,
 
 /*
  * What the segments must be is the device's own property to the DMA API, so it
- * is so for this one call. Nothing else maps for this device meanwhile.
+ * is so for this one call: nothing else maps for this device meanwhile. Pages
+ * that no IOMMU gives another address lie below the limit already.
  */
 static int iospace_cached_map(struct iospace_device *idev,
 			      struct iospace_cached *cached,
 			      const struct iospace_demand *demand)
 {
 	struct device *dev = idev->dev;
+	struct iospace_lowered_mask lowered;
 	unsigned int align_mask;
 	unsigned long boundary;
-	int ret = 0;
-	u64 mask;
+	int ret;
 
-	mutex_lock(&idev->dma_lock);
-	mask = dma_get_mask(dev);
+	ret = iospace_device_lower_mask(
+		idev, demand->translating ? demand->limit : U64_MAX, &lowered);
+	if (ret)
+		return ret;
 	boundary = dma_get_seg_boundary(dev);
 	align_mask = dma_get_min_align_mask(dev);
-	if (demand->limit < idev->dma_mask &&
-	    dma_set_mask(dev, demand->limit)) {
-		ret = -EOPNOTSUPP;
-		goto unlock;
-	}
-
 	dma_set_seg_boundary(dev, demand->boundary ? demand->boundary - 1 :
 						     ULONG_MAX);
 	if (demand->align > PAGE_SIZE)
@@ -276,9 +273,7 @@ static int iospace_cached_map(struct iospace_device *idev,
 		ret = -ENOMEM;
 	dma_set_min_align_mask(dev, align_mask);
 	dma_set_seg_boundary(dev, boundary);
-	dma_set_mask(dev, mask);
-unlock:
-	mutex_unlock(&idev->dma_lock);
+	iospace_device_restore_mask(idev, &lowered);
 	return ret;
 }
 

@@ -166,33 +166,24 @@ static bool iospace_coherent_in_zone(struct iospace_coherent *coherent,
 					iospace_coherent_phys(coherent, 0))));
 }
 
-/*
- * The kernel chooses by the device's mask alone, so that is lowered for this one
- * call. Its allocator zeroes. Failing is an answer, not worth a warning.
- */
+/* The allocator zeroes. Failing is an answer, not worth a warning. */
 static int iospace_coherent_get(struct iospace_coherent *coherent, u64 limit)
 {
 	struct iospace_device *idev = coherent->buffer.idev;
-	struct device *dev = idev->dev;
-	u64 mask;
-	int ret = 0;
+	struct iospace_lowered_mask lowered;
+	int ret;
 
-	mutex_lock(&idev->dma_lock);
-	mask = dev->coherent_dma_mask;
-	if (limit < idev->dma_mask && dma_set_coherent_mask(dev, limit)) {
-		ret = -EOPNOTSUPP;
-		goto unlock;
-	}
+	ret = iospace_device_lower_mask(idev, limit, &lowered);
+	if (ret)
+		return ret;
 	coherent->cpu_addr = dma_alloc_attrs(
-		dev, coherent->bytes, &coherent->dma_addr,
+		idev->dev, coherent->bytes, &coherent->dma_addr,
 		IOSPACE_GFP_MAPPED | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
 		coherent->attrs);
-	if (!coherent->cpu_addr)
-		ret = idev->pool.kind == IOSPACE_POOL_NONE ? -ENOMEM : -ENOSPC;
-	dma_set_coherent_mask(dev, mask);
-unlock:
-	mutex_unlock(&idev->dma_lock);
-	return ret;
+	iospace_device_restore_mask(idev, &lowered);
+	if (coherent->cpu_addr)
+		return 0;
+	return idev->pool.kind == IOSPACE_POOL_NONE ? -ENOMEM : -ENOSPC;
 }
 
 /* Allocates @bytes, of which the buffer gets what is aligned; or -EAGAIN. */

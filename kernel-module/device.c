@@ -66,6 +66,52 @@ u64 iospace_device_limit(struct iospace_device *idev, u32 address_bits)
 			      idev->dma_mask;
 }
 
+/** iospace_device_restore_mask() - End what iospace_device_lower_mask() began */
+void iospace_device_restore_mask(struct iospace_device *idev,
+				 const struct iospace_lowered_mask *lowered)
+{
+	struct device *dev = idev->dev;
+
+	/* It was accepted before. */
+	dma_set_mask_and_coherent(dev, lowered->mask);
+	if (!dma_mapping_error(dev, lowered->addr))
+		dma_unmap_single(dev, lowered->addr, PAGE_SIZE, DMA_TO_DEVICE);
+	mutex_unlock(&idev->dma_lock);
+}
+
+/**
+ * iospace_device_lower_mask() - Begin an allocation with a limit of its own
+ * @idev: The device
+ * @limit: Highest bus address; what is not below the device's own is no limit
+ * @lowered: For iospace_device_restore_mask(), which ends it
+ *
+ * The DMA API goes by the device's mask alone, so that is lowered meanwhile, under
+ * dma_lock. Where the addresses are an IOMMU's, the kernel remembers that it was
+ * out of low ones, and refuses them to all until some low address comes back:
+ * one does at the end, which was taken before.
+ *
+ * Return: 0; or -EOPNOTSUPP, and nothing has begun.
+ */
+int iospace_device_lower_mask(struct iospace_device *idev, u64 limit,
+			      struct iospace_lowered_mask *lowered)
+{
+	struct device *dev = idev->dev;
+
+	mutex_lock(&idev->dma_lock);
+	lowered->mask = dma_get_mask(dev);
+	lowered->addr = DMA_MAPPING_ERROR;
+	if (limit >= idev->dma_mask)
+		return 0;
+
+	if (iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING)
+		lowered->addr = dma_map_single(dev, idev->status, PAGE_SIZE,
+					       DMA_TO_DEVICE);
+	if (!dma_set_mask_and_coherent(dev, limit))
+		return 0;
+	iospace_device_restore_mask(idev, lowered);
+	return -EOPNOTSUPP;
+}
+
 static int iospace_device_apply_dma_mask(struct iospace_device *idev, u64 mask)
 {
 	int ret = dma_set_mask_and_coherent(idev->dev, mask);

@@ -259,6 +259,16 @@ struct iospace_device {
 };
 
 /**
+ * struct iospace_lowered_mask - What iospace_device_lower_mask() changed
+ * @mask: The device's own
+ * @addr: A bus address that was taken for the while, or DMA_MAPPING_ERROR
+ */
+struct iospace_lowered_mask {
+	u64 mask;
+	dma_addr_t addr;
+};
+
+/**
  * struct iospace_file - One open file
  * @idev: Its device
  * @filp: The file itself
@@ -366,6 +376,10 @@ bool iospace_device_is_dead(struct iospace_device *idev);
 enum iospace_iommu iospace_device_iommu(struct iospace_device *idev);
 u32 iospace_device_memory_types(struct iospace_device *idev);
 u64 iospace_device_limit(struct iospace_device *idev, u32 address_bits);
+int iospace_device_lower_mask(struct iospace_device *idev, u64 limit,
+			      struct iospace_lowered_mask *lowered);
+void iospace_device_restore_mask(struct iospace_device *idev,
+				 const struct iospace_lowered_mask *lowered);
 int iospace_device_set_dma_mask(struct iospace_device *idev, u64 mask);
 void iospace_device_describe(struct iospace_device *idev,
 			     struct iospace_info *info);
