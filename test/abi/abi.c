@@ -223,6 +223,56 @@ int alloc(int fd, uint64_t length, struct iospace_alloc *alloc)
 	return ioctl(fd, IOSPACE_ALLOC, alloc);
 }
 
+int alloc_as(int fd, struct iospace_alloc ask, struct iospace_alloc *alloc)
+{
+	*alloc = ask;
+	alloc->size = sizeof(*alloc);
+	return ioctl(fd, IOSPACE_ALLOC, alloc);
+}
+
+bool segments_keep(int fd, const struct iospace_alloc *buffer)
+{
+	uint64_t align = buffer->align > (uint64_t)page_size ? buffer->align :
+							       (uint64_t)page_size;
+	struct iospace_segments call = {
+		.size = sizeof(call),
+		.handle = buffer->out_handle,
+		.count = buffer->out_segments,
+	};
+	struct iospace_segment *all = calloc(call.count, sizeof(*all));
+	uint64_t sum = 0;
+	bool good;
+
+	call.segments = (uintptr_t)all;
+	good = !ioctl(fd, IOSPACE_SEGMENTS, &call) &&
+	       call.out_count == buffer->out_segments &&
+	       all[0].dma_addr == buffer->out_dma_addr;
+	for (uint32_t i = 0; good && i < call.out_count; i++) {
+		uint64_t first = all[i].dma_addr;
+		uint64_t last = first + all[i].length - 1;
+
+		sum += all[i].length;
+		good = all[i].length && !(first % align) &&
+		       (!buffer->boundary ||
+			first / buffer->boundary == last / buffer->boundary) &&
+		       (!buffer->address_bits || buffer->address_bits == 64 ||
+			!(last >> buffer->address_bits));
+	}
+	free(all);
+	return good && sum == buffer->out_length;
+}
+
+bool all_zero(const void *bytes, uint64_t length)
+{
+	const uint64_t *words = bytes;
+
+	for (uint64_t i = 0; i < length / sizeof(*words); i++) {
+		if (words[i])
+			return false;
+	}
+	return true;
+}
+
 int free_handle(int fd, uint32_t handle)
 {
 	struct iospace_free free = { .size = sizeof(free), .handle = handle };
@@ -274,6 +324,8 @@ static const struct {
 } groups[] = {
 	{ "forms", test_forms },
 	{ "memory", test_memory },
+	{ "cached", test_cached },
+	{ "placement", test_placement },
 	{ "registers", test_registers },
 	{ "interrupts", test_interrupts },
 	{ "transfer", test_transfer },

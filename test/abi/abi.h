@@ -64,6 +64,12 @@ void *map(int fd, uint64_t length, uint64_t offset);
 /* Allocates and maps, or ends the program. */
 void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *alloc);
 
+/* As asked for; the size is filled in. */
+int alloc_as(int fd, struct iospace_alloc ask, struct iospace_alloc *alloc);
+/* The segments are the whole buffer, and keep to what was asked for. */
+bool segments_keep(int fd, const struct iospace_alloc *buffer);
+bool all_zero(const void *bytes, uint64_t length);
+
 /* QEMU's edu function: its registers, by mapping. */
 enum {
 	EDU_ID = 0x00,
@@ -98,6 +104,8 @@ bool edu_await(int fd, volatile uint8_t *edu, uint64_t *count);
 /* The groups. */
 void test_forms(void);
 void test_memory(void);
+void test_cached(void);
+void test_placement(void);
 void test_registers(void);
 void test_interrupts(void);
 void test_transfer(void);

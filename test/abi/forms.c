@@ -20,6 +20,10 @@ struct form {
 		struct iospace_registers registers;
 		struct iospace_register_access access;
 		struct iospace_interrupt interrupt;
+		struct iospace_segments segments;
+		struct iospace_sync sync;
+		struct iospace_arena arena;
+		struct iospace_window window;
 	} good;
 	int expected;
 };
@@ -50,6 +54,30 @@ static const struct form forms[] = {
 		.name = "INTERRUPT", .request = IOSPACE_INTERRUPT,
 		.size = sizeof(struct iospace_interrupt),
 		.reserved = offsetof(struct iospace_interrupt, __reserved),
+	}, {
+		.name = "SEGMENTS", .request = IOSPACE_SEGMENTS,
+		.size = sizeof(struct iospace_segments),
+		.good.segments = { .count = 1 },
+		.expected = ENOENT,
+	}, {
+		.name = "SYNC", .request = IOSPACE_SYNC,
+		.size = sizeof(struct iospace_sync),
+		.reserved = offsetof(struct iospace_sync, __reserved),
+		.good.sync = { .flags = IOSPACE_SYNC_FOR_CPU, .length = 1 },
+		.expected = ENOENT,
+	}, {
+		.name = "ARENA", .request = IOSPACE_ARENA,
+		.size = sizeof(struct iospace_arena),
+		.reserved = offsetof(struct iospace_arena, __reserved),
+		.good.arena = { .index = UINT32_MAX },
+		.expected = ENOENT,
+	}, {
+		.name = "WINDOW", .request = IOSPACE_WINDOW,
+		.size = sizeof(struct iospace_window),
+		.reserved = offsetof(struct iospace_window, __reserved),
+		.good.window = { .memory = IOSPACE_MEMORY_CACHED,
+				 .length = 65536 },
+		.expected = EPERM,
 	},
 };
 
@@ -132,7 +160,7 @@ void test_forms(void)
 		test_form(fd, &forms[i]);
 	test_unwritable_answer(fd);
 
-	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, 6), buffer), ENOTTY,
+	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, IOSPACE_CMD_WINDOW + 1), buffer), ENOTTY,
 		 "a number after the last");
 	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, 255), buffer), ENOTTY,
 		 "number 255");

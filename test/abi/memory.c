@@ -6,6 +6,52 @@
 #include <sys/wait.h>
 
 #define PARAMETERS "/sys/module/iospace/parameters/"
+#define MIB (1ULL << 20)
+
+#define NUMBER(name)                                       \
+	{                                                  \
+		#name, offsetof(struct iospace_info, out_##name), \
+		sizeof(((struct iospace_info *)0)->out_##name)  \
+	}
+
+/* The members of INFO that sysfs shows as numbers. */
+static const struct {
+	const char *name;
+	size_t offset;
+	size_t bytes;
+} numbers[] = {
+	NUMBER(dma_mask), NUMBER(coherent), NUMBER(page_size),
+	NUMBER(cache_line), NUMBER(registers), NUMBER(vectors),
+	NUMBER(arenas), NUMBER(arena_max_blocks), NUMBER(arena_reserve_bytes),
+	NUMBER(max_file_bytes), NUMBER(max_total_bytes),
+	NUMBER(max_converted_bytes), NUMBER(max_segment_bytes),
+	NUMBER(max_contiguous_bytes), NUMBER(pool_start), NUMBER(pool_bytes),
+};
+
+/* All types that a buffer can have. */
+#define ALLOCATED                                                              \
+	(1 << IOSPACE_MEMORY_CACHED | 1 << IOSPACE_MEMORY_WRITECOMBINE |       \
+	 1 << IOSPACE_MEMORY_UNCACHED | 1 << IOSPACE_MEMORY_COHERENT)
+
+/* The bits of the names in an attribute. */
+static uint32_t types_of(const char *attribute)
+{
+	static const char *const names[] = {
+		[IOSPACE_MEMORY_CACHED] = "cached",
+		[IOSPACE_MEMORY_WRITECOMBINE] = "writecombine",
+		[IOSPACE_MEMORY_UNCACHED] = "uncached",
+		[IOSPACE_MEMORY_COHERENT] = "coherent",
+	};
+	char text[128], *name, *rest = text;
+	uint32_t bits = 0;
+
+	read_attribute(attribute, text, sizeof(text));
+	while ((name = strsep(&rest, " "))) {
+		for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+			bits |= names[i] && !strcmp(names[i], name) ? 1U << i : 0;
+	}
+	return bits;
+}
 
 static void test_info(int fd)
 {
@@ -17,15 +63,22 @@ static void test_info(int fd)
 	ok(answer.out_version == IOSPACE_VERSION, "INFO: version");
 	ok(answer.out_bus == IOSPACE_BUS_PCI, "INFO: bus");
 	ok(answer.out_page_size == page_size, "INFO: page size");
-	ok(answer.out_memory_types == 1 << IOSPACE_MEMORY_COHERENT,
-	   "INFO: memory types");
+	ok(types_of("memory_types") == answer.out_memory_types &&
+	   answer.out_memory_types & 1 << IOSPACE_MEMORY_COHERENT &&
+	   answer.out_memory_types & 1 << IOSPACE_MEMORY_CACHED &&
+	   !(answer.out_memory_types & ~ALLOCATED), "INFO: memory types as in sysfs");
 	ok(answer.out_registers == 6, "INFO: registers");
-	ok(answer.out_dma_mask == counter("dma_mask"),
-	   "INFO: DMA mask as in sysfs");
-	ok(answer.out_coherent == counter("coherent"), "INFO: coherent as in sysfs");
-	ok(answer.out_cache_line == counter("cache_line"),
-	   "INFO: cache line as in sysfs");
-	ok(answer.out_vectors == counter("vectors"), "INFO: vectors as in sysfs");
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+		const uint8_t *member = (uint8_t *)&answer + numbers[i].offset;
+		uint64_t value = numbers[i].bytes == 8 ? *(uint64_t *)member :
+							 *(uint32_t *)member;
+
+		ok(value == counter(numbers[i].name), "INFO: %s as in sysfs",
+		   numbers[i].name);
+	}
+	ok(answer.out_max_contiguous_bytes >= MIB &&
+	   answer.out_max_segment_bytes >= (uint64_t)page_size,
+	   "INFO: longest pieces");
 	read_attribute("iommu", text, sizeof(text));
 	ok(!strcmp(text, ((const char *[]){ "none", "identity", "translating" })
 		   [answer.out_iommu]), "INFO: IOMMU (%s) as in sysfs", text);
@@ -42,9 +95,6 @@ static void test_refused_allocations(int fd)
 		int expected;
 	} rows[] = {
 		{ "no type", 0, 1, EINVAL },
-		{ "cached", IOSPACE_MEMORY_CACHED, 1, EOPNOTSUPP },
-		{ "writecombine", IOSPACE_MEMORY_WRITECOMBINE, 1, EOPNOTSUPP },
-		{ "uncached", IOSPACE_MEMORY_UNCACHED, 1, EOPNOTSUPP },
 		{ "writethrough", IOSPACE_MEMORY_WRITETHROUGH, 1, EOPNOTSUPP },
 		{ "type 6", 6, 1, EINVAL },
 		{ "type 37", 37, 1, EINVAL },
@@ -70,6 +120,14 @@ static void test_refused_allocations(int fd)
 
 	if (info(fd, &limits))
 		die("INFO");
+	for (uint32_t memory = 1; memory <= IOSPACE_MEMORY_COHERENT; memory++) {
+		is_errno(alloc_as(fd, (struct iospace_alloc){
+			.memory = memory, .length = 1 }, &buffer),
+			 limits.out_memory_types & 1U << memory ? 0 : EOPNOTSUPP,
+			 "ALLOC: type %u, as INFO tells", memory);
+		if (limits.out_memory_types & 1U << memory)
+			free_handle(fd, buffer.out_handle);
+	}
 	is_errno(alloc(fd, limits.out_max_file_bytes + 1, &buffer), EDQUOT,
 		 "ALLOC: a byte over the file's limit");
 	/* More than the page allocator gives in one piece; perhaps CMA has it. */
@@ -322,6 +380,9 @@ static void test_no_memory(int fd)
 	set_limit(PARAMETERS "max_file_bytes", 1ULL << 40);
 	set_limit(PARAMETERS "max_total_bytes", 1ULL << 40);
 	is_errno(alloc(fd, 1ULL << 36, &buffer), ENOMEM, "ALLOC: 2^36 bytes");
+	is_errno(alloc_as(fd, (struct iospace_alloc){
+		.memory = IOSPACE_MEMORY_CACHED, .length = 1ULL << 36 }, &buffer),
+		 ENOMEM, "ALLOC: 2^36 bytes, cached");
 	ok(!counter("buffer_bytes"), "ALLOC: what there is not is not charged");
 	is_errno(read(log, line, sizeof(line)), EAGAIN,
 		 "ALLOC: the kernel says nothing about it");
