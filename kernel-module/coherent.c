@@ -25,6 +25,7 @@
  * @dma_addr: The device's view of it
  * @bytes: Allocated
  * @offset: Where the buffer begins in it, for its alignment
+ * @piece: Bytes of each segment, but for the last: all, or what a boundary leaves
  * @attrs: To the DMA API
  */
 struct iospace_coherent {
@@ -33,6 +34,7 @@ struct iospace_coherent {
 	dma_addr_t dma_addr;
 	size_t bytes;
 	size_t offset;
+	size_t piece;
 	unsigned long attrs;
 };
 
@@ -118,9 +120,13 @@ static void iospace_coherent_segments(struct iospace_buffer *buffer,
 				      struct iospace_segment *to)
 {
 	struct iospace_coherent *coherent = iospace_coherent_of(buffer);
+	size_t at = first * coherent->piece;
 
-	to->dma_addr = coherent->dma_addr + coherent->offset;
-	to->length = buffer->size;
+	for (; count--; at += coherent->piece)
+		*to++ = (struct iospace_segment){
+			.dma_addr = coherent->dma_addr + coherent->offset + at,
+			.length = min(coherent->piece, buffer->size - at),
+		};
 }
 
 static const struct iospace_buffer_ops iospace_coherent_ops = {
@@ -257,9 +263,21 @@ static int iospace_coherent_fill(struct iospace_coherent *coherent,
 	ret = iospace_coherent_limit(coherent->buffer.idev, alloc, &limit);
 	if (ret)
 		return ret;
-	/* What begins on a multiple of its own size crosses no boundary. */
-	if (alloc->boundary)
+
+	/*
+	 * Where a boundary leaves several segments they begin on its multiples.
+	 * What begins on a multiple of its own size crosses none.
+	 */
+	coherent->piece = size;
+	if (alloc->boundary && alloc->boundary < size) {
+		if (alloc->boundary < align)
+			return -EOPNOTSUPP;
+		coherent->piece = alloc->boundary;
+		align = alloc->boundary;
+	} else if (alloc->boundary) {
 		align = max_t(u64, align, roundup_pow_of_two(size));
+	}
+	coherent->buffer.segment_count = DIV_ROUND_UP(size, coherent->piece);
 
 	ret = iospace_coherent_try(coherent, size, align, limit, alloc->zone);
 	if (ret == -EAGAIN)
@@ -301,6 +319,5 @@ struct iospace_buffer *iospace_coherent_alloc(struct iospace_file *file,
 		iospace_buffer_abort(&coherent->buffer);
 		return ERR_PTR(ret);
 	}
-	coherent->buffer.segment_count = 1;
 	return &coherent->buffer;
 }
