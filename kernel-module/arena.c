@@ -6,7 +6,7 @@
  * Owns the list of arenas, from the parameter "arena" and from the device tree,
  * the claim on their memory, and for each device the address at which it sees
  * them. The library divides an arena into blocks; the limits that it keeps are
- * published here. Takes memory_lock.
+ * published here. Takes memory_lock, and dma_lock under it.
  */
 #define pr_fmt(format) KBUILD_MODNAME ": " format
 
@@ -214,8 +214,11 @@ static int iospace_arena_map(struct iospace_device *idev,
 	if (iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING) {
 		if (!iospace_can_map_resource(range->start))
 			return -EOPNOTSUPP;
+		/* Not under a mask that is lowered for someone else. */
+		mutex_lock(&idev->dma_lock);
 		addr = dma_map_resource(dev, range->start, size,
 					DMA_BIDIRECTIONAL, 0);
+		mutex_unlock(&idev->dma_lock);
 		if (dma_mapping_error(dev, addr))
 			return -ENOMEM;
 		attachment->mapped = true;

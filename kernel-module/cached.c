@@ -79,20 +79,6 @@ size_t iospace_cached_max_segment(struct iospace_device *idev)
 		     UINT_MAX & PAGE_MASK);
 }
 
-/* The zone that is tried next, when pages of @zone lie too high. */
-static int iospace_cached_lower_zone(enum iospace_zone *zone)
-{
-	u32 lower;
-
-	if (*zone == IOSPACE_ZONE_ANY)
-		*zone = IOSPACE_ZONE_NORMAL;
-	lower = iospace_zone_all() & (BIT(*zone) - 1);
-	if (!lower)
-		return -ENOMEM;
-	*zone = __fls(lower);
-	return 0;
-}
-
 static void iospace_cached_add_block(struct iospace_cached *cached,
 				     struct page *page, unsigned int order,
 				     unsigned long *count)
@@ -152,7 +138,7 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 		}
 		if (page_to_phys(page) + (PAGE_SIZE << order) - 1 > highest) {
 			__free_pages(page, order);
-			if (iospace_cached_lower_zone(&zone))
+			if (iospace_zone_lower(&zone))
 				return -ENOMEM;
 			continue;
 		}

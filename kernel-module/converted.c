@@ -8,13 +8,14 @@
  * a device keeps its chunks until its last close.
  *
  * Owns the chunks of a device, and the parameter that limits them. Takes
- * memory_lock.
+ * memory_lock, and dma_lock under it.
  */
 #include <linux/bitmap.h>
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sched/signal.h>
 #include <linux/set_memory.h>
 #include <linux/slab.h>
 
@@ -120,24 +121,6 @@ static dma_addr_t iospace_chunk_addr(const struct iospace_chunk *chunk,
 	return chunk->addr + ((dma_addr_t)page << PAGE_SHIFT);
 }
 
-static bool iospace_chunk_is_in_zone(const struct iospace_chunk *chunk,
-				     enum iospace_zone zone)
-{
-	if (zone == IOSPACE_ZONE_ANY)
-		return true;
-
-	switch (page_zonenum(chunk->page)) {
-#ifdef CONFIG_ZONE_DMA
-	case ZONE_DMA:
-		return zone == IOSPACE_ZONE_DMA;
-#endif
-	case ZONE_DMA32:
-		return zone == IOSPACE_ZONE_DMA32;
-	default:
-		return zone == IOSPACE_ZONE_NORMAL;
-	}
-}
-
 /* Makes ordinary pages of them. False: some may not be, and stay for ever. */
 static bool iospace_chunk_restore(struct iospace_device *idev,
 				  struct iospace_chunk *chunk)
@@ -173,22 +156,27 @@ static int iospace_chunk_convert(struct iospace_device *idev,
 	return -EOPNOTSUPP;
 }
 
-/* Where the device sees it; never a copy elsewhere. */
+/* Where the device sees it; never a copy elsewhere. -ERANGE: too high. */
 static int iospace_chunk_map(struct iospace_device *idev,
 			     struct iospace_chunk *chunk, u64 limit)
 {
 	size_t size = iospace_chunk_size(chunk);
+	struct iospace_lowered_mask lowered;
+	int ret;
 
-	if (iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING) {
-		chunk->addr = dma_map_page(idev->dev, chunk->page, 0, size,
-					   DMA_BIDIRECTIONAL);
-		if (dma_mapping_error(idev->dev, chunk->addr))
-			return -ENOMEM;
-		chunk->mapped = true;
-	} else {
+	if (iospace_device_iommu(idev) != IOSPACE_IOMMU_TRANSLATING) {
 		chunk->addr = phys_to_dma(idev->dev, page_to_phys(chunk->page));
+		return chunk->addr + (size - 1) <= limit ? 0 : -ERANGE;
 	}
-	return chunk->addr + (size - 1) <= limit ? 0 : -ENOMEM;
+
+	ret = iospace_device_lower_mask(idev, limit, &lowered);
+	if (ret)
+		return ret;
+	chunk->addr = dma_map_page(idev->dev, chunk->page, 0, size,
+				   DMA_BIDIRECTIONAL);
+	chunk->mapped = !dma_mapping_error(idev->dev, chunk->addr);
+	iospace_device_restore_mask(idev, &lowered);
+	return chunk->mapped ? 0 : -ENOMEM;
 }
 
 /* Of a chunk in no list, whose pages are ordinary, or are lost. */
@@ -223,11 +211,12 @@ iospace_chunk_alloc(struct iospace_device *idev,
 	chunk->stale = bitmap_zalloc(1U << order, GFP_KERNEL_ACCOUNT);
 	if (!chunk->used || !chunk->stale)
 		goto free_chunk;
-	chunk->page = alloc_pages(gfp | __GFP_ZERO | __GFP_NOWARN, order);
+	chunk->page = alloc_pages(
+		GFP_KERNEL_ACCOUNT | __GFP_ZERO | __GFP_NOWARN | gfp, order);
 	if (!chunk->page)
 		goto free_chunk;
 
-	ret = iospace_chunk_is_in_zone(chunk, wish->zone) ? 0 : -ENOMEM;
+	ret = iospace_zone_has(wish->zone, chunk->page) ? 0 : -ENOMEM;
 	if (!ret)
 		ret = iospace_chunk_map(idev, chunk, wish->limit);
 	if (ret)
@@ -281,7 +270,7 @@ static bool iospace_wish_allows(const struct iospace_wish *wish,
 				const struct iospace_chunk *chunk)
 {
 	return chunk->memory == wish->memory &&
-	       iospace_chunk_is_in_zone(chunk, wish->zone) &&
+	       iospace_zone_has(wish->zone, chunk->page) &&
 	       chunk->addr + (iospace_chunk_size(chunk) - 1) <= wish->limit;
 }
 
@@ -333,26 +322,6 @@ static bool iospace_converted_find(struct iospace_device *idev,
 	return false;
 }
 
-static gfp_t iospace_converted_zone(struct iospace_device *idev,
-				    const struct iospace_wish *wish)
-{
-	switch (wish->zone) {
-	case IOSPACE_ZONE_DMA:
-		return GFP_DMA;
-	case IOSPACE_ZONE_DMA32:
-		return GFP_DMA32;
-	case IOSPACE_ZONE_NORMAL:
-		return 0;
-	default:
-		break;
-	}
-	/* A bus address behind an IOMMU says nothing about the page. */
-	if (iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING ||
-	    wish->limit > DMA_BIT_MASK(32))
-		return 0;
-	return wish->limit < DMA_BIT_MASK(32) ? GFP_DMA : GFP_DMA32;
-}
-
 /*
  * Converts more pages: as many as a chunk has, or fewer where memory has no such
  * piece, or the limit no such room.
@@ -362,29 +331,41 @@ static int iospace_converted_fill(struct iospace_device *idev,
 {
 	unsigned int least =
 		max(order_base_2(wish->piece), order_base_2(wish->step));
-	gfp_t zone = iospace_converted_zone(idev, wish);
+	unsigned int order = max_t(unsigned int, least, IOSPACE_CHUNK_ORDER);
 	u64 limit = iospace_converted_limit();
-	int order, ret = -EDQUOT;
+	enum iospace_zone zone = wish->zone;
+	struct iospace_chunk *chunk;
+	int ret;
 
-	for (order = max_t(int, least, IOSPACE_CHUNK_ORDER);
-	     order >= (int)least; order--) {
+	if (order >= BITS_PER_LONG - PAGE_SHIFT)
+		return -ENOMEM;
+	while ((PAGE_SIZE << order) + idev->converted_bytes > limit) {
+		if (order == least)
+			return -EDQUOT;
+		order--;
+	}
+
+	for (;;) {
 		/* Not to wait for what a smaller piece does as well. */
-		gfp_t effort = order > (int)least ? __GFP_NORETRY :
-						    __GFP_RETRY_MAYFAIL;
-		struct iospace_chunk *chunk;
+		gfp_t effort = order > least ? __GFP_NORETRY :
+					       __GFP_RETRY_MAYFAIL;
 
-		if (order >= BITS_PER_LONG - PAGE_SHIFT ||
-		    (PAGE_SIZE << order) + idev->converted_bytes > limit)
-			continue;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
 		chunk = iospace_chunk_alloc(idev, wish, order,
-					    GFP_KERNEL_ACCOUNT | zone | effort);
+					    iospace_zone_gfp(zone) | effort);
 		if (!IS_ERR(chunk))
 			return 0;
+
 		ret = PTR_ERR(chunk);
-		if (ret != -ENOMEM)
-			break;
+		if (ret == -ERANGE)
+			ret = iospace_zone_lower(&zone);
+		else if (ret == -ENOMEM && order-- > least)
+			ret = 0;
+		if (ret)
+			return ret;
 	}
-	return ret;
 }
 
 /* Finds a run of @run->count pages, converting more if it must. */
@@ -399,7 +380,8 @@ static int iospace_converted_get(struct iospace_device *idev,
 
 	ret = iospace_converted_fill(idev, wish);
 	/* What is kept for reuse in another type or place makes room. */
-	if (ret && iospace_converted_shrink(idev))
+	if ((ret == -EDQUOT || ret == -ENOMEM) &&
+	    iospace_converted_shrink(idev))
 		ret = iospace_converted_fill(idev, wish);
 	if (ret)
 		return ret;
@@ -560,7 +542,7 @@ iospace_converted_wish(struct iospace_device *idev,
 	struct iospace_wish wish = {
 		.memory = alloc->memory,
 		.zone = alloc->zone,
-		.limit = idev->dma_mask,
+		.limit = iospace_device_limit(idev, alloc->address_bits),
 		.step = max_t(u64, alloc->align >> PAGE_SHIFT, 1),
 		.boundary = alloc->boundary,
 	};

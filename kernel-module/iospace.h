@@ -434,6 +434,7 @@ struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
 u32 iospace_zone_all(void);
 gfp_t iospace_zone_gfp(enum iospace_zone zone);
 u64 iospace_zone_limit(enum iospace_zone zone);
+int iospace_zone_lower(enum iospace_zone *zone);
 bool iospace_zone_has(enum iospace_zone zone, const struct page *page);
 
 /* memtype.c */

@@ -82,3 +82,17 @@ bool iospace_zone_has(enum iospace_zone zone, const struct page *page)
 		       page_zonenum(page) >= ZONE_NORMAL :
 		       page_zonenum(page) <= iospace_zones[zone].type;
 }
+
+/** iospace_zone_lower() - Go on to the next zone: pages of this one lie too high */
+int iospace_zone_lower(enum iospace_zone *zone)
+{
+	u32 lower;
+
+	if (*zone == IOSPACE_ZONE_ANY)
+		*zone = IOSPACE_ZONE_NORMAL;
+	lower = iospace_zone_all() & (BIT(*zone) - 1);
+	if (!lower)
+		return -ENOMEM;
+	*zone = __fls(lower);
+	return 0;
+}
