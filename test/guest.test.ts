@@ -12,8 +12,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type BootOptions, Machine } from '../lib/lab/index.js';
-import { toolPrefix } from '../lib/lab/toolchain.js';
+import { type Arch, Machine } from '../lib/lab/index.js';
+import { nodeArch, toolPrefix } from '../lib/lab/toolchain.js';
 import { checksAreOn, nothingLeaked } from './debug-checks.js';
 import { chosenMachines, kernelOf } from './machines.js';
 import { Witness } from './witness.js';
@@ -32,19 +32,22 @@ const programs = readdirSync(`${root}test/guest`)
  */
 const withoutRseq = 'GLIBC_TUNABLES=glibc.pthread.rseq=0';
 
-/** The C tests for a machine: a static program. */
-function buildAbiTests(boot: BootOptions): string {
-  const { arch } = kernelOf(boot);
-  const out = `${root}build/abi/${arch}`;
-  execFileSync('make', ['-s', '-C', `${root}test/abi`, `CC=${toolPrefix(arch)}gcc`, `OUT=${out}`]);
-  return `${out}/iospace-abi`;
+/** Builds the C programs of a directory of tests for a machine, static, to `out`. */
+function buildPrograms(directory: 'abi' | 'guest', arch: Arch, out: string): void {
+  const compiler = `CC=${toolPrefix(arch)}gcc`;
+  execFileSync('make', ['-s', '-C', `${root}test/${directory}`, compiler, `OUT=${out}`]);
 }
 
 describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
+  const { arch } = kernelOf(boot);
+  const abi = `${root}build/abi/${arch}`;
   let machine: Machine;
   let witness: Witness;
 
   beforeAll(async () => {
+    buildPrograms('abi', arch, abi);
+    // Where the programs of test/guest look for it.
+    buildPrograms('guest', arch, `${root}build/mappings/${nodeArch[arch]}`);
     machine = await Machine.boot({ devices: ['edu'], ...boot, mounts: [root] });
     witness = await Witness.of(machine);
   });
@@ -59,7 +62,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   }
 
   test.each(shows)('is what it is called: %s', (command) => passes(['sh', '-c', command], 10));
-  test('test/abi', () => passes([buildAbiTests(boot)], 300));
+  test('test/abi', () => passes([`${abi}/iospace-abi`], 300));
   test('examples/edu.ts', () => passes(['node', edu], 60));
   test('examples/edu.ts fails where one bit of what came back differs', async () => {
     const { code, stderr } = await machine.run(['node', edu, '--damage'], { timeout: 60 * patience });
@@ -70,7 +73,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   if (boot.kernel === 'debug') {
     test('the checks of the kernel are still on', () => passes(['sh', '-c', checksAreOn], 60));
     // After that: what fails an allocation may fail one of the checks.
-    test('test/abi faults', () => passes(['env', withoutRseq, buildAbiTests(boot), 'faults'], 300));
+    test('test/abi faults', () => passes(['env', withoutRseq, `${abi}/iospace-abi`, 'faults'], 300));
     test('nothing has leaked', () => passes(['sh', '-c', nothingLeaked], 60));
   }
 });

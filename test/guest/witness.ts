@@ -3,8 +3,11 @@
  * table from outside. Programs that ask are run by `test/guest.test.ts`.
  */
 
+import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type DeviceInfo, listDevices, type MemoryType, type WindowType } from 'iospace';
 import * as raw from 'iospace/raw';
 
 /** A piece of a range that is of one type and contiguous in physical memory. */
@@ -24,8 +27,11 @@ export interface Range {
 const { PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS } = raw.constants;
 const { O_RDONLY, O_NONBLOCK } = constants;
 
+/** Bytes of a page of this machine. */
+export const pageSize = listDevices()[0]?.pageSize ?? 0;
+
 /** By this page the process is known from outside. */
-const secret = raw.mmap(-1, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+const secret = raw.mmap(-1, pageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
 secret.bytes.set(randomBytes(32));
 
 let answers: number | undefined;
@@ -60,7 +66,7 @@ export function witness(ranges: readonly Range[]): Piece[][] {
       bytes: Buffer.from(secret.bytes.subarray(0, 32)).toString('hex'),
     },
     ranges: ranges.map(({ address, byteLength }) => ({ address: `0x${address.toString(16)}`, byteLength })),
-    pageSize: 4096,
+    pageSize,
   };
   writeSync(1, `\nwitness: ${JSON.stringify(question)}\n`);
   const answer = JSON.parse(spinForLine()) as { type: string; physical?: string; byteLength: number }[][];
@@ -94,6 +100,15 @@ function wordsOf(arch: string) {
   }
 }
 
+/** The architecture's word for what a buffer of this type is on this device. */
+export function wordOf(memory: MemoryType, { coherent }: DeviceInfo): string {
+  if (memory !== 'coherent') {
+    return words[memory];
+  }
+  // A PC's devices all snoop; elsewhere no cache may hold what a device that does not snoop shares.
+  return coherent ? words.cached : words.uncached;
+}
+
 /** Where the kernel has a physical address in its map of all memory: a segment of `/proc/kcore`, an ELF file. */
 export function linearAddress(physical: bigint): bigint {
   const core = openSync('/proc/kcore', O_RDONLY);
@@ -120,21 +135,25 @@ export function typesOf(range: Range): string[] {
   return [...new Set(pieces.map(({ type }) => type))];
 }
 
+/** A mapping of a device in this process. */
+export interface DeviceMapping extends Range {
+  /** For another mapping of the same memory. */
+  offset: bigint;
+}
+
 /** The mappings of a device in this process, from `/proc/self/maps`. */
-export function mappingsOf(name: string): Range[] {
-  return readFileSync('/proc/self/maps', 'utf8')
-    .split('\n')
-    .filter((line) => line.endsWith(`/dev/${name}`))
-    .map((line) => {
-      const [begin = 0n, end = 0n] = (/^\w+-\w+/.exec(line)?.[0] ?? '')
-        .split('-')
-        .map((digits) => BigInt(`0x${digits}`));
-      return { address: begin, byteLength: Number(end - begin) };
-    });
+export function mappingsOf(name: string): DeviceMapping[] {
+  const lines = readFileSync('/proc/self/maps', 'utf8').matchAll(
+    new RegExp(`^(\\w+)-(\\w+) \\S+ (\\w+) .*/dev/${name}$`, 'gm'),
+  );
+  return [...lines].map(([, ...numbers]) => {
+    const [address = 0n, end = 0n, offset = 0n] = numbers.map((digits) => BigInt(`0x${digits}`));
+    return { address, byteLength: Number(end - address), offset };
+  });
 }
 
 /** Makes something, and finds the mapping of the device that it made. */
-export function mapped<T>(name: string, make: () => T): { made: T; range: Range } {
+export function mapped<T>(name: string, make: () => T): { made: T; range: DeviceMapping } {
   const before = new Set(mappingsOf(name).map(({ address }) => address));
   const made = make();
   const [range, ...others] = mappingsOf(name).filter(({ address }) => !before.has(address));
@@ -142,4 +161,41 @@ export function mapped<T>(name: string, make: () => T): { made: T; range: Range 
     throw new Error(`${others.length + (range === undefined ? 0 : 1)} new mappings of ${name}, not one`);
   }
   return { made, range };
+}
+
+/** Numbers of `enum iospace_memory`, for programs that speak to the module themselves. */
+const memoryNumbers = { cached: 1, writecombine: 2, uncached: 3, writethrough: 4, coherent: 5, device: 6 };
+
+/**
+ * Runs `mappings`, which has memory of a type, a buffer or a window at a physical address, over fork and mremap. Throws
+ * if it was anything else than `word` at any time.
+ */
+export function surviveForkAndMremap(
+  device: string,
+  memory: MemoryType | WindowType,
+  word: string,
+  physicalAddress?: bigint,
+): void {
+  const program = fileURLToPath(new URL(`../mappings/${process.arch}/mappings`, import.meta.url));
+  const address = physicalAddress === undefined ? [] : [`0x${physicalAddress.toString(16)}`];
+  const { status, error } = spawnSync(
+    program,
+    [`/dev/${device}`, String(memoryNumbers[memory]), word, ...address],
+    { stdio: 'inherit' },
+  );
+  if (status !== 0) {
+    throw error ?? new Error(`mappings ended with ${status}`);
+  }
+}
+
+/** What the kernel's own view of physical memory says, each type once. */
+export function linearTypesOf(pieces: readonly Piece[]): string[] {
+  const seen = witness(
+    pieces.map(({ physical, byteLength }) => ({ address: linearAddress(physical ?? 0n), byteLength })),
+  );
+  return [...new Set(seen.flat().map(({ type }) => type))];
+}
+
+export function isFilledWith(bytes: Uint8Array, value: number): boolean {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).equals(Buffer.alloc(bytes.length, value));
 }
