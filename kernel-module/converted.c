@@ -87,7 +87,7 @@ struct iospace_converted {
  * @zone: In this zone
  * @limit: Highest bus address
  * @step: Pages that a run's start is a multiple of, on the bus
- * @piece: Pages that follow one another, at least
+ * @piece: Pages of each run, at least, but for the last
  * @boundary: Bus address, of which no run crosses a multiple; 0 for none
  */
 struct iospace_wish {
@@ -274,60 +274,13 @@ static bool iospace_wish_allows(const struct iospace_wish *wish,
 	       chunk->addr + (iospace_chunk_size(chunk) - 1) <= wish->limit;
 }
 
-static bool iospace_wish_crosses(const struct iospace_wish *wish,
-				 dma_addr_t addr, u64 pages)
-{
-	dma_addr_t last = addr + (pages << PAGE_SHIFT) - 1;
-
-	return wish->boundary &&
-	       (addr & ~(wish->boundary - 1)) != (last & ~(wish->boundary - 1));
-}
-
-/* Finds @count pages that are free; false if there are none. */
-static bool iospace_chunk_find(const struct iospace_chunk *chunk,
-			       const struct iospace_wish *wish,
-			       unsigned int count, unsigned int *first)
-{
-	u64 pages = iospace_chunk_pages(chunk);
-	u64 at = -(chunk->addr >> PAGE_SHIFT) & (wish->step - 1);
-
-	while (at + count <= pages) {
-		u64 used = find_next_bit(chunk->used, at + count, at);
-		dma_addr_t addr = iospace_chunk_addr(chunk, at);
-
-		if (used >= at + count &&
-		    !iospace_wish_crosses(wish, addr, count)) {
-			*first = at;
-			return true;
-		}
-		/* Behind what is used there, and aligned again. */
-		if (used < at + count)
-			at += round_down(used - at, wish->step);
-		at += wish->step;
-	}
-	return false;
-}
-
-/* Finds @count pages in any chunk that suits. */
-static bool iospace_converted_find(struct iospace_device *idev,
-				   const struct iospace_wish *wish,
-				   struct iospace_run *run)
-{
-	list_for_each_entry(run->chunk, &idev->chunks, node) {
-		if (iospace_wish_allows(wish, run->chunk) &&
-		    iospace_chunk_find(run->chunk, wish, run->count,
-				       &run->first))
-			return true;
-	}
-	return false;
-}
-
 /*
  * Converts more pages: as many as a chunk has, or fewer where memory has no such
  * piece, or the limit no such room.
  */
-static int iospace_converted_fill(struct iospace_device *idev,
-				  const struct iospace_wish *wish)
+static struct iospace_chunk *
+iospace_converted_fill(struct iospace_device *idev,
+		       const struct iospace_wish *wish)
 {
 	unsigned int least =
 		max(order_base_2(wish->piece), order_base_2(wish->step));
@@ -338,10 +291,10 @@ static int iospace_converted_fill(struct iospace_device *idev,
 	int ret;
 
 	if (order >= BITS_PER_LONG - PAGE_SHIFT)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	while ((PAGE_SIZE << order) + idev->converted_bytes > limit) {
 		if (order == least)
-			return -EDQUOT;
+			return ERR_PTR(-EDQUOT);
 		order--;
 	}
 
@@ -351,12 +304,12 @@ static int iospace_converted_fill(struct iospace_device *idev,
 					       __GFP_RETRY_MAYFAIL;
 
 		if (fatal_signal_pending(current))
-			return -EINTR;
+			return ERR_PTR(-EINTR);
 		cond_resched();
 		chunk = iospace_chunk_alloc(idev, wish, order,
 					    iospace_zone_gfp(zone) | effort);
 		if (!IS_ERR(chunk))
-			return 0;
+			return chunk;
 
 		ret = PTR_ERR(chunk);
 		if (ret == -ERANGE)
@@ -364,34 +317,21 @@ static int iospace_converted_fill(struct iospace_device *idev,
 		else if (ret == -ENOMEM && order-- > least)
 			ret = 0;
 		if (ret)
-			return ret;
+			return ERR_PTR(ret);
 	}
 }
 
-/* Finds a run of @run->count pages, converting more if it must. */
-static int iospace_converted_get(struct iospace_device *idev,
-				 const struct iospace_wish *wish,
-				 struct iospace_run *run)
+/* As iospace_converted_fill(), if need be with the room of what nobody uses. */
+static struct iospace_chunk *
+iospace_converted_grow(struct iospace_device *idev,
+		       const struct iospace_wish *wish)
 {
-	int ret;
+	struct iospace_chunk *chunk = iospace_converted_fill(idev, wish);
 
-	if (iospace_converted_find(idev, wish, run))
-		goto found;
-
-	ret = iospace_converted_fill(idev, wish);
-	/* What is kept for reuse in another type or place makes room. */
-	if ((ret == -EDQUOT || ret == -ENOMEM) &&
+	if ((chunk == ERR_PTR(-EDQUOT) || chunk == ERR_PTR(-ENOMEM)) &&
 	    iospace_converted_shrink(idev))
-		ret = iospace_converted_fill(idev, wish);
-	if (ret)
-		return ret;
-	/* The device may see it where an alignment cannot be had. */
-	if (!iospace_converted_find(idev, wish, run))
-		return -ENOMEM;
-
-found:
-	bitmap_set(run->chunk->used, run->first, run->count);
-	return 0;
+		chunk = iospace_converted_fill(idev, wish);
+	return chunk;
 }
 
 static void iospace_converted_put(struct iospace_converted *converted)
@@ -407,39 +347,66 @@ static void iospace_converted_put(struct iospace_converted *converted)
 	kvfree(converted->runs);
 }
 
-/* Does @next go on where @last ends, for the device too? */
-static bool iospace_run_goes_on(const struct iospace_wish *wish,
-				const struct iospace_run *last,
-				const struct iospace_run *next)
+/* Pages from @page on that may be one run: up to the next boundary. */
+static u64 iospace_wish_most(const struct iospace_wish *wish,
+			     const struct iospace_chunk *chunk, u64 page)
 {
-	return last->chunk == next->chunk &&
-	       last->first + last->count == next->first &&
-	       !iospace_wish_crosses(
-		       wish, iospace_chunk_addr(last->chunk, last->first),
-		       last->count + next->count);
+	u64 within = iospace_chunk_addr(chunk, page) & (wish->boundary - 1);
+
+	return wish->boundary ? (wish->boundary - within) >> PAGE_SHIFT :
+				U64_MAX;
 }
 
+/* Takes free pages of a chunk, run by run, up to @left. Return: what is left. */
+static u64 iospace_converted_take(struct iospace_converted *converted,
+				  const struct iospace_wish *wish,
+				  struct iospace_chunk *chunk, u64 left)
+{
+	u64 pages = iospace_chunk_pages(chunk);
+	/* Where the first page lies between two places for a run to start. */
+	u64 phase = (chunk->addr >> PAGE_SHIFT) & (wish->step - 1);
+	u64 at = 0, count;
+
+	for (; left; at += count) {
+		at = find_next_zero_bit(chunk->used, pages, at);
+		at = round_up(at + phase, wish->step) - phase;
+		if (at >= pages)
+			break;
+		count = find_next_bit(chunk->used, pages, at) - at;
+		count = min3(count, left, iospace_wish_most(wish, chunk, at));
+		if (count < min(left, wish->piece))
+			continue;
+
+		bitmap_set(chunk->used, at, count);
+		converted->runs[converted->buffer.segment_count++] =
+			(struct iospace_run){ chunk, at, count };
+		left -= count;
+	}
+	return left;
+}
+
+/* What is free is used first, however scattered; then more is converted. */
 static int iospace_converted_gather(struct iospace_converted *converted,
 				    const struct iospace_wish *wish)
 {
-	struct iospace_buffer *buffer = &converted->buffer;
-	u64 left = buffer->size >> PAGE_SHIFT;
-	int ret;
+	struct iospace_device *idev = converted->buffer.idev;
+	u64 left = converted->buffer.size >> PAGE_SHIFT, before;
+	struct iospace_chunk *chunk;
 
+	list_for_each_entry(chunk, &idev->chunks, node) {
+		if (iospace_wish_allows(wish, chunk))
+			left = iospace_converted_take(converted, wish, chunk,
+						      left);
+	}
 	while (left) {
-		struct iospace_run *next =
-			&converted->runs[buffer->segment_count];
-
-		next->count = min(left, wish->piece);
-		ret = iospace_converted_get(buffer->idev, wish, next);
-		if (ret)
-			return ret;
-		left -= next->count;
-		if (buffer->segment_count &&
-		    iospace_run_goes_on(wish, next - 1, next))
-			next[-1].count += next->count;
-		else
-			buffer->segment_count++;
+		chunk = iospace_converted_grow(idev, wish);
+		if (IS_ERR(chunk))
+			return PTR_ERR(chunk);
+		before = left;
+		left = iospace_converted_take(converted, wish, chunk, left);
+		/* The device may see it where an alignment cannot be had. */
+		if (left == before)
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -531,10 +498,7 @@ u32 iospace_converted_memory_types(void)
 					BIT(IOSPACE_MEMORY_UNCACHED));
 }
 
-/*
- * Runs begin where @align says. Several pieces make one run where each ends
- * where the next may begin.
- */
+/* Of runs there are at most as many as pieces: the buffer has room for those. */
 static struct iospace_wish
 iospace_converted_wish(struct iospace_device *idev,
 		       const struct iospace_alloc *alloc, size_t size)
@@ -547,8 +511,6 @@ iospace_converted_wish(struct iospace_device *idev,
 		.boundary = alloc->boundary,
 	};
 
-	if (alloc->address_bits && alloc->address_bits < 64)
-		wish.limit = min(wish.limit, BIT_ULL(alloc->address_bits) - 1);
 	if (alloc->flags & IOSPACE_ALLOC_CONTIGUOUS)
 		wish.piece = size >> PAGE_SHIFT;
 	else

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <sys/wait.h>
+#include <time.h>
 
 static int alloc_of(int fd, struct iospace_alloc ask, struct iospace_alloc *got)
 {
@@ -212,6 +213,46 @@ static void test_limit(int fd, uint32_t types, uint64_t limit)
 	}
 }
 
+/* Every other page of all that may be converted is free: a buffer of those. */
+static void test_scattered(int fd, uint32_t memory, uint64_t limit)
+{
+	uint32_t count = limit / page_size;
+	uint32_t *handles = calloc(count, sizeof(*handles));
+	struct iospace_alloc ask = { .memory = memory, .length = 1 }, got, more;
+	struct timespec before, after;
+
+	for (uint32_t i = 0; i < count; i++) {
+		if (alloc_of(fd, ask, &got))
+			die("ALLOC of a page");
+		handles[i] = got.out_handle;
+	}
+	for (uint32_t i = 0; i < count; i += 2)
+		free_handle(fd, handles[i]);
+
+	ask.length = count / 2 * page_size;
+	ask.flags = IOSPACE_ALLOC_CONTIGUOUS;
+	is_errno(alloc_of(fd, ask, &got), EDQUOT,
+		 "type %u: scattered pages are not in one piece", memory);
+	ask.flags = 0;
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	is_errno(alloc_of(fd, ask, &got), 0, "type %u: of scattered pages",
+		 memory);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	printf("# %u pages in %lld ms\n", count / 2,
+	       (after.tv_sec - before.tv_sec) * 1000LL +
+		       (after.tv_nsec - before.tv_nsec) / 1000000);
+	ok(got.out_segments > count / 4 && keeps(fd, &got),
+	   "type %u: of scattered pages: segments", memory);
+	ask.length = 1;
+	is_errno(alloc_of(fd, ask, &more), EDQUOT,
+		 "type %u: of scattered pages: each free one is used", memory);
+
+	free_handle(fd, got.out_handle);
+	for (uint32_t i = 1; i < count; i += 2)
+		free_handle(fd, handles[i]);
+	free(handles);
+}
+
 /* Kept for reuse while the device is open, and then no more. */
 static void test_kept(uint64_t limit)
 {
@@ -283,6 +324,7 @@ void test_converted(void)
 		test_mappings(fd, memory);
 	}
 	test_limit(fd, types, limit);
+	test_scattered(fd, IOSPACE_MEMORY_UNCACHED, limit);
 	close(fd);
 	/* What the kernel keeps for itself, it has now. */
 	test_kept(limit);
