@@ -229,7 +229,8 @@ static int iospace_buffer_check(struct iospace_device *idev,
 	bool one_segment = alloc->flags & IOSPACE_ALLOC_CONTIGUOUS ||
 			   alloc->memory == IOSPACE_MEMORY_COHERENT;
 
-	if (alloc->flags & ~IOSPACE_ALLOC_CONTIGUOUS || !alloc->length)
+	if (alloc->flags & ~IOSPACE_ALLOC_CONTIGUOUS || alloc->__reserved ||
+	    !alloc->length)
 		return -EINVAL;
 	if (alloc->memory < IOSPACE_MEMORY_CACHED ||
 	    alloc->memory > IOSPACE_MEMORY_COHERENT)
@@ -288,6 +289,7 @@ int iospace_buffer_alloc(struct iospace_file *file, void *args)
 	alloc->out_length = buffer->size;
 	alloc->out_dma_addr = first.dma_addr;
 	alloc->out_segments = buffer->segment_count;
+	alloc->out_flags = buffer->needs_sync ? IOSPACE_ALLOC_NEEDS_SYNC : 0;
 
 	ret = iospace_buffer_add(buffer, &handle);
 	if (ret)
@@ -423,7 +425,7 @@ int iospace_buffer_sync(struct iospace_file *file, void *args)
 		return -ENOENT;
 
 	ret = iospace_buffer_check_sync(buffer, sync);
-	if (!ret && buffer->ops->sync)
+	if (!ret && buffer->needs_sync)
 		buffer->ops->sync(buffer, sync->offset, sync->length,
 				  sync->flags);
 	iospace_buffer_put(buffer);

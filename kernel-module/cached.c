@@ -267,6 +267,7 @@ static int iospace_cached_map(struct iospace_device *idev,
 static int iospace_cached_make_pieces(struct iospace_cached *cached,
 				      const struct iospace_demand *demand)
 {
+	struct device *dev = cached->buffer.idev->dev;
 	size_t size = cached->buffer.size;
 	struct iospace_piece *piece;
 	struct scatterlist *entry;
@@ -280,6 +281,7 @@ static int iospace_cached_make_pieces(struct iospace_cached *cached,
 		return -ENOMEM;
 
 	piece = cached->pieces;
+	cached->buffer.needs_sync = false;
 	for_each_sgtable_dma_sg(&cached->table, entry, i)
 	{
 		u64 addr = sg_dma_address(entry);
@@ -292,6 +294,9 @@ static int iospace_cached_make_pieces(struct iospace_cached *cached,
 		     (addr ^ last) & ~(demand->boundary - 1)))
 			return -EOPNOTSUPP;
 		*piece++ = (struct iospace_piece){ addr, offset };
+		/* Of bounce buffers each mapping may have some, or none. */
+		if (dma_need_sync(dev, addr))
+			cached->buffer.needs_sync = true;
 		offset += sg_dma_len(entry);
 	}
 	*piece = (struct iospace_piece){ .offset = size };

@@ -311,8 +311,8 @@ struct iospace_buffer;
  *         such a fault is SIGBUS
  * @segments: Writes segments @first to @first + @count - 1, which there are.
  *            Without it the device has no address of it: a window
- * @sync: As in struct iospace_sync, on a range that was checked. NULL: nothing is
- *        to be done
+ * @sync: As in struct iospace_sync, on a range that was checked. Only of kinds of
+ *        which a buffer may need it
  *
  * All but @release run between iospace_device_enter() and _exit(), on a device
  * that is not dead.
@@ -341,6 +341,7 @@ struct iospace_buffer_ops {
  * @size: Bytes that can be mapped, whole pages
  * @charged: Bytes that it counts for
  * @segment_count: Of its ops' segments
+ * @needs_sync: As IOSPACE_ALLOC_NEEDS_SYNC
  * @released: The memory was given back; under memory_lock
  * @published: User space was told its handle; under the lock of the handles
  */
@@ -354,6 +355,7 @@ struct iospace_buffer {
 	size_t size;
 	size_t charged;
 	unsigned int segment_count;
+	bool needs_sync;
 	bool released;
 	bool published;
 };

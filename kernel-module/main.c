@@ -17,7 +17,7 @@
 #include "iospace.h"
 
 static_assert(sizeof(struct iospace_info) == 200);
-static_assert(sizeof(struct iospace_alloc) == 80);
+static_assert(sizeof(struct iospace_alloc) == 88);
 static_assert(sizeof(struct iospace_free) == 16);
 static_assert(sizeof(struct iospace_segments) == 32);
 static_assert(sizeof(struct iospace_segment) == 16);

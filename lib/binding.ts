@@ -109,6 +109,7 @@ export interface NativeAllocation {
   mmapOffset: bigint;
   /** How many; the first begins at `dmaAddress`. */
   segments: number;
+  flags: number;
 }
 
 export interface NativeArena {

@@ -16,7 +16,7 @@ namespace {
 
 // The structures are the same for 32-bit and 64-bit programs.
 static_assert(sizeof(iospace_info) == 200);
-static_assert(sizeof(iospace_alloc) == 80);
+static_assert(sizeof(iospace_alloc) == 88);
 static_assert(sizeof(iospace_segment) == 16);
 static_assert(sizeof(iospace_segments) == 32);
 static_assert(sizeof(iospace_sync) == 32);
@@ -109,6 +109,7 @@ Napi::Value Alloc(const Napi::CallbackInfo& info) {
   result["dmaAddress"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_dma_addr});
   result["mmapOffset"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_mmap_offset});
   result["segments"] = Napi::Number::New(env, alloc.out_segments);
+  result["flags"] = Napi::Number::New(env, alloc.out_flags);
   return result;
 }
 

@@ -98,7 +98,7 @@ enum iospace_command {
 /**
  * enum iospace_memory - What memory is to the CPU
  * @IOSPACE_MEMORY_CACHED: Ordinary write-back pages, perhaps scattered. Needs
- *                         SYNC unless the device snoops and reaches all of it
+ *                         SYNC where ALLOC says IOSPACE_ALLOC_NEEDS_SYNC
  * @IOSPACE_MEMORY_WRITECOMBINE: In no cache; writes may be gathered
  * @IOSPACE_MEMORY_UNCACHED: In no cache. On all but x86 the same as
  *                           IOSPACE_MEMORY_WRITECOMBINE
@@ -256,6 +256,16 @@ enum iospace_alloc_flags {
 };
 
 /**
+ * enum iospace_alloc_out_flags - What a buffer is
+ * @IOSPACE_ALLOC_NEEDS_SYNC: CPU and device agree only by SYNC: the device does not
+ *                            snoop, or it works on a copy. Never set for other
+ *                            memory than IOSPACE_MEMORY_CACHED
+ */
+enum iospace_alloc_out_flags {
+	IOSPACE_ALLOC_NEEDS_SYNC = 1 << 0,
+};
+
+/**
  * struct iospace_alloc - ioctl(IOSPACE_ALLOC)
  * @size: sizeof(struct iospace_alloc)
  * @flags: Combination of enum iospace_alloc_flags
@@ -276,6 +286,8 @@ enum iospace_alloc_flags {
  * @out_mmap_offset: Offset for mmap()
  * @out_handle: Name of the buffer in this open file, never 0
  * @out_segments: Pieces that are contiguous for the device, see SEGMENTS
+ * @out_flags: Combination of enum iospace_alloc_out_flags
+ * @__reserved: Must be 0
  *
  * Allocates zeroed memory that the device reaches. EDQUOT: over the limit of
  * the file, of all files, or of converted pages. EOPNOTSUPP: a memory type not
@@ -297,6 +309,8 @@ struct iospace_alloc {
 	__aligned_u64 out_mmap_offset;
 	__u32 out_handle;
 	__u32 out_segments;
+	__u32 out_flags;
+	__u32 __reserved;
 };
 #define IOSPACE_ALLOC _IO(IOSPACE_TYPE, IOSPACE_CMD_ALLOC)
 
@@ -355,8 +369,8 @@ enum iospace_sync_flags {
  *
  * Hands a range of a cached buffer to the device, or takes it back. Where the
  * device does not snoop the range begins and ends on out_cache_line, or at the
- * buffer's end. Needed only for IOSPACE_MEMORY_CACHED; does nothing, and is no
- * error, for memory that needs no such call.
+ * buffer's end, which is its out_length. Needed only where ALLOC said
+ * IOSPACE_ALLOC_NEEDS_SYNC; does nothing, and is no error, for other buffers.
  */
 struct iospace_sync {
 	__u32 size;

@@ -33,6 +33,7 @@ import { REGISTERS_MMAP, Registers } from './registers.js';
 
 // Of kernel-module/uapi/iospace.h.
 const ALLOC_CONTIGUOUS = 1 << 0;
+const ALLOC_NEEDS_SYNC = 1 << 0;
 const SYNC_FOR_DEVICE = 1 << 0;
 const SYNC_FOR_CPU = 1 << 1;
 const ARENA_ATTACH = 1 << 0;
@@ -133,15 +134,14 @@ class IospaceProvider implements Provider {
         addressBits,
       ),
     );
-    const { handle, mmapOffset } = allocation;
+    const { handle, mmapOffset, flags } = allocation;
     const free = (): void => this.#free(handle);
     try {
-      const effective = memoryTypeFromNumber(memoryTypes, allocation.memory);
       return {
         mapping: mapShared(native, this.fd, byteLength, mmapOffset, 'write'),
-        memory: effective,
+        memory: memoryTypeFromNumber(memoryTypes, allocation.memory),
         segments: this.#segments(allocation, byteLength),
-        ...(effective === 'cached' && {
+        ...((flags & ALLOC_NEEDS_SYNC) !== 0 && {
           sync: (turn, offset, length) => this.#sync(handle, byteLength, turn, offset, length),
         }),
         free,

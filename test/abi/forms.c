@@ -35,6 +35,7 @@ static const struct form forms[] = {
 	}, {
 		.name = "ALLOC", .request = IOSPACE_ALLOC,
 		.size = sizeof(struct iospace_alloc),
+		.reserved = offsetof(struct iospace_alloc, __reserved),
 		.good.alloc = { .memory = IOSPACE_MEMORY_COHERENT, .length = 1 },
 	}, {
 		.name = "FREE", .request = IOSPACE_FREE,

@@ -26,7 +26,7 @@ const calls: {
   reserved: number[];
 }[] = [
   { call: 'INFO', number: INFO, size: 200, words: {}, reserved: [] },
-  { call: 'ALLOC', number: ALLOC, size: 80, words: { 8: 5, 16: 4096 }, reserved: [] },
+  { call: 'ALLOC', number: ALLOC, size: 88, words: { 8: 5, 16: 4096 }, reserved: [84] },
   { call: 'FREE', number: FREE, size: 16, words: { 8: 1 }, reserved: [12] },
   { call: 'REGISTERS', number: REGISTERS, size: 72, words: {}, reserved: [36] },
   { call: 'REGISTER_ACCESS', number: REGISTER_ACCESS, size: 32, words: { 12: 4 }, reserved: [] },
@@ -163,7 +163,7 @@ test('no such call is ENOTTY', () => {
 test('a handle belongs to the open file that got it', () => {
   using first = DmaDevice.open(name);
   using second = DmaDevice.open(name);
-  const view = structure(80, { 8: 5, 16: 4096 });
+  const view = structure(88, { 8: 5, 16: 4096 });
   raw.ioctl(first.fd, ALLOC, view);
   const handle = view.getUint32(72, true);
   const free = (): DataView => structure(16, { 8: handle });
@@ -197,7 +197,7 @@ test('registers outside of the window, by the bare call', () => {
 test('a bad mapping is refused', () => {
   using device = DmaDevice.open(name);
   const { PROT_READ, PROT_WRITE, PROT_EXEC, MAP_SHARED, MAP_PRIVATE } = raw.constants;
-  const view = structure(80, { 8: 5, 16: 8192 });
+  const view = structure(88, { 8: 5, 16: 8192 });
   raw.ioctl(device.fd, ALLOC, view);
   const offset = view.getBigUint64(64, true);
   const map = (length: number, protection: number, flags: number, at: bigint): raw.Mapping =>

@@ -20,7 +20,9 @@ const EINVAL = 22;
 const ENODEV = 19;
 const ENOENT = 2;
 const EOPNOTSUPP = 95;
+const CACHED = 1;
 const COHERENT = 5;
+const NEEDS_SYNC = 1;
 const PAGE = 4096;
 
 interface Line {
@@ -53,6 +55,8 @@ export interface FakeOptions {
   info?: Partial<NativeInfo>;
   /** Bytes of each segment of a buffer that is neither coherent nor contiguous. */
   segmentBytes?: number;
+  /** Whether cached buffers need SYNC. Default: true. */
+  needsSync?: boolean;
   arenas?: Omit<NativeArena, 'dmaAddress'>[];
 }
 
@@ -83,6 +87,7 @@ export class FakeDevice {
   mmapError: Error | undefined;
   readonly #info: NativeInfo;
   readonly #segmentBytes: number;
+  readonly #needsSync: boolean;
   readonly #arenas: Omit<NativeArena, 'dmaAddress'>[];
   readonly #segments = new Map<number, DmaSegment[]>();
   #unread = false;
@@ -91,6 +96,7 @@ export class FakeDevice {
   constructor(options: FakeOptions = {}) {
     const { lines = [{}], windows = [], info = {}, segmentBytes = PAGE, arenas = [] } = options;
     this.#segmentBytes = segmentBytes;
+    this.#needsSync = options.needsSync ?? true;
     this.#arenas = arenas;
     this.lines = lines.map(({ name = '', level = false }) => ({
       name,
@@ -228,6 +234,7 @@ export class FakeDevice {
           dmaAddress: first?.dmaAddress ?? 0n,
           mmapOffset: 0x2000n,
           segments: segments.length,
+          flags: memory === CACHED && device.#needsSync ? NEEDS_SYNC : 0,
         };
       },
       deviceSegments(_fd, handle, first, into) {

@@ -289,6 +289,15 @@ describe('sync', () => {
     expect(fake.barriers).toBe(3);
   });
 
+  test('of cached memory that needs none is a barrier alone', () => {
+    fake = new FakeDevice({ info: { memoryTypes: all }, needsSync: false });
+    using device = open();
+    const buffer = device.alloc(4096, { memory: 'cached' });
+    buffer.syncForDevice();
+    buffer.syncForCpu(1, 2);
+    expect(fake).toMatchObject({ syncs: [], barriers: 2 });
+  });
+
   test.each(['coherent', 'writecombine', 'uncached'] as const)(
     'of %s memory is a barrier alone',
     (memory) => {
