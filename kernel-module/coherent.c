@@ -79,40 +79,54 @@ static void iospace_coherent_release(struct iospace_buffer *buffer)
 	iospace_coherent_free(iospace_coherent_of(buffer));
 }
 
+/*
+ * Behind an IOMMU the memory may be scattered pages, and the DMA API would map
+ * them as such: programs could pin them, and have them written to around the
+ * type of this mapping. So here they are mapped as all other memory of a device
+ * is, by their numbers alone.
+ */
+static int iospace_coherent_mmap_scattered(struct iospace_coherent *coherent,
+					   struct vm_area_struct *vma)
+{
+	void *address = coherent->cpu_addr + coherent->offset;
+	pgprot_t prot = vma->vm_page_prot;
+	unsigned long at, pfn;
+	int ret;
+
+	if (!dev_is_dma_coherent(coherent->buffer.idev->dev))
+		prot = coherent->attrs & DMA_ATTR_WRITE_COMBINE ?
+			       pgprot_writecombine(prot) :
+			       pgprot_dmacoherent(prot);
+	for (at = vma->vm_start; at < vma->vm_end; at += PAGE_SIZE) {
+		pfn = is_vmalloc_addr(address) ?
+			      vmalloc_to_pfn(address) :
+			      page_to_pfn(virt_to_page(address));
+		ret = remap_pfn_range(vma, at, pfn, PAGE_SIZE, prot);
+		if (ret)
+			return ret;
+		address += PAGE_SIZE;
+	}
+	vma->vm_page_prot = prot;
+	return 0;
+}
+
 static int iospace_coherent_mmap(struct iospace_buffer *buffer,
 				 struct vm_area_struct *vma)
 {
 	struct iospace_coherent *coherent = iospace_coherent_of(buffer);
 	int ret;
 
-	iospace_vma_flags(vma, VM_IO | VM_DONTEXPAND | VM_DONTDUMP, 0);
-	vma->vm_pgoff = coherent->offset >> PAGE_SHIFT;
-	ret = dma_mmap_attrs(buffer->idev->dev, vma, coherent->cpu_addr,
-			     coherent->dma_addr, coherent->bytes,
-			     coherent->attrs);
+	if (iospace_device_iommu(buffer->idev) == IOSPACE_IOMMU_TRANSLATING) {
+		ret = iospace_coherent_mmap_scattered(coherent, vma);
+	} else {
+		vma->vm_pgoff = coherent->offset >> PAGE_SHIFT;
+		ret = dma_mmap_attrs(buffer->idev->dev, vma, coherent->cpu_addr,
+				     coherent->dma_addr, coherent->bytes,
+				     coherent->attrs);
+	}
 	/* Where x86 is concerned it is RAM, always. */
 	iospace_vma_untrack(vma);
 	return ret;
-}
-
-/*
- * Behind an IOMMU the memory may be scattered pages, which madvise() can take
- * out of a mapping. It leaves PFN mappings alone.
- */
-static vm_fault_t iospace_coherent_fault(struct iospace_buffer *buffer,
-					 struct vm_fault *vmf,
-					 unsigned long page)
-{
-	struct iospace_coherent *coherent = iospace_coherent_of(buffer);
-	void *address =
-		coherent->cpu_addr + coherent->offset + (page << PAGE_SHIFT);
-
-	if (vmf->vma->vm_flags & VM_PFNMAP)
-		return VM_FAULT_SIGBUS;
-	vmf->page = is_vmalloc_addr(address) ? vmalloc_to_page(address) :
-					       virt_to_page(address);
-	get_page(vmf->page);
-	return 0;
 }
 
 static void iospace_coherent_segments(struct iospace_buffer *buffer,
@@ -132,7 +146,6 @@ static void iospace_coherent_segments(struct iospace_buffer *buffer,
 static const struct iospace_buffer_ops iospace_coherent_ops = {
 	.release = iospace_coherent_release,
 	.mmap = iospace_coherent_mmap,
-	.fault = iospace_coherent_fault,
 	.segments = iospace_coherent_segments,
 };
 
