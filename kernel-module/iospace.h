@@ -212,7 +212,7 @@ struct iospace_subscription {
  * @dma_mask: Highest bus address that it reaches. To the DMA API it is less during
  *            an allocation that asks for that
  * @register_lock: See the top of this file
- * @regs_count: Of @regs
+ * @regs_count: Of @regs, up to the last that is not empty
  * @regs: Register ranges
  * @irq_lock: See the top of this file
  * @irq_wait: Readers and pollers

@@ -52,7 +52,7 @@ static bool iospace_regs_claim_pages(struct iospace_regs *regs,
 /**
  * iospace_regs_claim() - Add a range of registers to a device
  * @idev: The device, not yet published
- * @index: Of the range; the device has at least @index + 1 from now on
+ * @index: Of the range
  * @res: The range, or NULL if there is none at this index
  * @name: As in struct iospace_registers; lives as long as the device is bound
  *
@@ -64,7 +64,6 @@ int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
 	struct iospace_regs *regs = &idev->regs[index];
 	bool port;
 
-	idev->regs_count = max(idev->regs_count, index + 1);
 	if (!res || !resource_size(res))
 		return 0;
 
@@ -77,6 +76,7 @@ int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
 		return -EBUSY;
 	}
 
+	idev->regs_count = index + 1;
 	regs->start = res->start;
 	regs->length = resource_size(res);
 	regs->name = name;

@@ -187,8 +187,9 @@ enum iospace_iommu {
  * @out_page_size: Bytes of the CPU's pages; mappings are whole pages
  * @out_cache_line: Bytes that DMA to a non-coherent device must not share with
  *                  the CPU's data
- * @out_registers: Register indices run from 0 to this - 1; PCI functions have
- *                 6 (their BARs), some of which may be absent
+ * @out_registers: Register indices run from 0 to this - 1, which is the last that
+ *                 there is; 0 without registers. Of the BARs of a PCI function
+ *                 some before it may be absent
  * @out_vectors: Interrupt vectors run from 0 to this - 1; 0 if the device has
  *               no interrupt
  * @out_zones: Bit (1 << enum iospace_zone) for each zone that the machine has

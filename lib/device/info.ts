@@ -74,7 +74,10 @@ export interface DeviceInfo {
   readonly pool: DevicePool;
   /** How many arenas there are: `device.arenas`. */
   readonly arenas: number;
-  /** Register windows are numbered from 0 to this - 1; a PCI function has 6, some of which may be absent. */
+  /**
+   * Register windows are numbered from 0 to this - 1, which is the last that there is; 0 without registers. Of the BARs of
+   * a PCI function some before it may be absent: ENOENT.
+   */
   readonly registers: number;
   /** Interrupt vectors are numbered from 0 to this - 1; 0 without interrupts. */
   readonly vectors: number;

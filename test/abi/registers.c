@@ -65,6 +65,33 @@ static void test_access(int fd)
 	ok(value == 0x123456789abcdef0, "REGISTER_ACCESS: 64 bits");
 }
 
+/* Of every device: the last index is one that there is, none follows. */
+static void test_all_described(void)
+{
+	for (int n = 0; n < 8; n++) {
+		struct iospace_registers window;
+		struct iospace_info answer;
+		uint32_t present = 0;
+		char path[32];
+		int fd;
+
+		snprintf(path, sizeof(path), "/dev/iospace%d", n);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		if (fd == -1)
+			continue;
+		if (info(fd, &answer))
+			die("INFO");
+		for (uint32_t i = 0; i < 32; i++) {
+			if (!registers(fd, i, &window))
+				present |= 1U << i;
+		}
+		ok(answer.out_registers ==
+			   (present ? 32U - __builtin_clz(present) : 0),
+		   "INFO: %s: registers up to the last, %#x", path, present);
+		close(fd);
+	}
+}
+
 void test_registers(void)
 {
 	int fd = open_device(O_RDWR);
@@ -84,6 +111,7 @@ void test_registers(void)
 	   "REGISTERS: the same again");
 	is_errno(registers(fd, 1, &again), ENOENT, "REGISTERS: absent BAR");
 	is_errno(registers(fd, 6, &again), ENOENT, "REGISTERS: BAR 6");
+	test_all_described();
 	is_errno(registers(fd, UINT32_MAX, &again), ENOENT,
 		 "REGISTERS: index 2^32 - 1");
 
