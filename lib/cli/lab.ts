@@ -104,7 +104,8 @@ function forward(stream: NodeJS.WriteStream): (bytes: Buffer) => void {
 
 /** What `--json` ends stdout with. */
 interface Outcome {
-  machine: MachineName;
+  /** Undefined where the command line was wrong. */
+  machine?: MachineName;
   /** Undefined where it did not boot; so is `bootSeconds`. */
   kernel?: string;
   bootSeconds?: number;
@@ -170,6 +171,17 @@ async function run(argv: string[], flags: RunFlags): Promise<number> {
       console.log(JSON.stringify(outcome));
     }
   }
+}
+
+/** Ends a run whose command line is wrong; commander has said so on stderr. */
+function refuse(message: string): never {
+  // What is wrong may stand before `--json`, and then commander has not come to it.
+  const end = process.argv.indexOf('--');
+  if (process.argv.slice(0, end === -1 ? undefined : end).includes('--json')) {
+    const error = { code: 'ERR_INVALID_ARG_VALUE', message: message.replace(/^error: /, '') };
+    console.log(JSON.stringify({ exitCode: labFailed, error } satisfies Outcome));
+  }
+  process.exit(labFailed);
 }
 
 function mebibytes(byteLength: number): string {
@@ -267,7 +279,7 @@ export function addLabCommands(program: Command): void {
     )
     .passThroughOptions()
     // Any other code could be the command's own.
-    .exitOverride(({ exitCode }) => process.exit(exitCode === 0 ? 0 : labFailed))
+    .exitOverride(({ exitCode, message }) => (exitCode === 0 ? process.exit() : refuse(message)))
     .action((argv: string[], flags: RunFlags) => report(labFailed, () => run(argv, flags)));
   lab
     .command('list')

@@ -395,4 +395,17 @@ describe('iospace lab run', () => {
       error: { code: 'ERR_IOSPACE_LAB_TIMEOUT', message: expect.stringContaining('0.5 s') },
     });
   });
+
+  test.each([
+    ['an option', ['--no-such', '--json', '--', 'true'], "unknown option '--no-such'"],
+    ['a value', ['--json', '--machine', 'apple1', '--', 'true'], "'apple1' is invalid"],
+    ['no command', ['--json'], "missing required argument 'command'"],
+  ])('ends with 125 where %s is wrong, and says so in JSON too', async (_what, args, message) => {
+    const { code, stdout, stderr } = await lab(args);
+    expect([code, stderr]).toEqual([125, expect.stringContaining(message)]);
+    expect(JSON.parse(stdout)).toEqual({
+      exitCode: 125,
+      error: { code: 'ERR_INVALID_ARG_VALUE', message: expect.stringContaining(message) },
+    });
+  });
 });
