@@ -36,6 +36,7 @@ interface RunFlags {
   kernel?: KernelName;
   node?: string;
   append?: string;
+  icount?: boolean;
   memory?: string;
   machineOptions?: string;
   device: string[];
@@ -125,6 +126,7 @@ async function runInMachine(argv: string[], flags: RunFlags, outcome: Outcome): 
     kernel: flags.kernel,
     node: flags.node === undefined ? undefined : (Number(flags.node) as NodeMajor),
     append: flags.append,
+    icount: flags.icount,
     memory: flags.memory,
     machineOptions: flags.machineOptions,
     devices: flags.device,
@@ -252,6 +254,7 @@ export function addLabCommands(program: Command): void {
         .default(undefined, "this one's major; 20 on riscv64"),
     )
     .option('--append <args>', "added to the kernel's command line")
+    .option('--icount', "the guest's clock counts instructions, a nanosecond each")
     .option('--memory <size>', "the machine's memory, as QEMU takes it: 1G")
     .option('--machine-options <options>', "added to QEMU's -machine: iommu=smmuv3")
     .option(

@@ -53,6 +53,11 @@ export interface BootOptions {
   mounts?: readonly string[] | undefined;
   /** Added to the kernel's command line. */
   append?: string | undefined;
+  /**
+   * `true`: time in the guest is a count of its instructions, a nanosecond each, and passes at once while it idles. What
+   * a program measures is then what it costs, the same in each run. Slower; one processor. Default: `false`.
+   */
+  icount?: boolean | undefined;
   /** As QEMU's `-m` takes it. Default: `1G`; with the debug kernel `2G`. */
   memory?: string | undefined;
   /** A socket that is made for QEMU's human monitor, for use by others. */
@@ -277,6 +282,7 @@ export class Machine {
         deviceTree,
         append: commandLine(parts, options.append),
         virtio: parts.model.agent === 'virtio',
+        icount: options.icount ?? false,
         monitor: options.monitor,
       });
       machine = new Machine(parts, qemu, mounts, options);

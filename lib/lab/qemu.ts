@@ -24,6 +24,8 @@ export interface QemuOptions {
   append: string;
   /** Whether the agent is reached by a virtio port, else by the second serial line. */
   virtio: boolean;
+  /** Whether the guest's clock counts instructions. It then has one processor: with more it hangs as it starts them. */
+  icount: boolean;
   /** A socket for QEMU's human monitor, for others. */
   monitor?: string | undefined;
 }
@@ -39,8 +41,11 @@ function allArguments(options: QemuOptions): string[] {
   const serial = ['-serial', 'chardev:log', ...(options.virtio ? [] : ['-serial', 'chardev:agent'])];
   const port = ['-device', 'virtio-serial-pci', '-device', `virtserialport,chardev=agent,name=${agentPort}`];
   return [
-    ...['-nodefaults', '-display', 'none', '-nic', 'none', '-no-reboot', '-accel', 'tcg,thread=multi'],
+    ...['-nodefaults', '-display', 'none', '-nic', 'none', '-no-reboot'],
     ...options.arguments,
+    ...(options.icount
+      ? ['-accel', 'tcg,thread=single', '-smp', '1', '-icount', 'shift=0,sleep=off']
+      : ['-accel', 'tcg,thread=multi']),
     ...channel('log'),
     ...channel('control'),
     ...channel('agent'),
