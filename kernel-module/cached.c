@@ -242,12 +242,10 @@ static int iospace_cached_map(struct iospace_device *idev,
 	struct iospace_lowered_mask lowered;
 	unsigned int align_mask;
 	unsigned long boundary;
-	int ret;
+	int ret = 0;
 
-	ret = iospace_device_lower_mask(
+	iospace_device_lower_mask(
 		idev, demand->translating ? demand->limit : U64_MAX, &lowered);
-	if (ret)
-		return ret;
 	boundary = dma_get_seg_boundary(dev);
 	align_mask = dma_get_min_align_mask(dev);
 	dma_set_seg_boundary(dev, demand->boundary ? demand->boundary - 1 :

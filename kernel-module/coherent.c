@@ -190,11 +190,8 @@ static int iospace_coherent_get(struct iospace_coherent *coherent, u64 limit)
 {
 	struct iospace_device *idev = coherent->buffer.idev;
 	struct iospace_lowered_mask lowered;
-	int ret;
 
-	ret = iospace_device_lower_mask(idev, limit, &lowered);
-	if (ret)
-		return ret;
+	iospace_device_lower_mask(idev, limit, &lowered);
 	coherent->cpu_addr = dma_alloc_attrs(
 		idev->dev, coherent->bytes, &coherent->dma_addr,
 		IOSPACE_GFP_MAPPED | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
@@ -243,22 +240,27 @@ static int iospace_coherent_try(struct iospace_coherent *coherent, size_t bytes,
 static int iospace_coherent_limit(struct iospace_device *idev,
 				  const struct iospace_alloc *alloc, u64 *limit)
 {
-	u64 highest;
+	bool translating = iospace_device_iommu(idev) ==
+			   IOSPACE_IOMMU_TRANSLATING;
+	u64 highest = iospace_zone_limit(alloc->zone), least;
 
 	*limit = iospace_device_limit(idev, alloc->address_bits);
-	if (alloc->zone == IOSPACE_ZONE_ANY)
-		return 0;
-
 	/* An IOMMU's own allocator, and a pool, know no zones. */
-	if (iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING ||
-	    idev->pool.kind != IOSPACE_POOL_NONE)
+	if (alloc->zone != IOSPACE_ZONE_ANY &&
+	    (translating || idev->pool.kind != IOSPACE_POOL_NONE))
 		return -EOPNOTSUPP;
-	highest = iospace_zone_limit(alloc->zone);
+	if (translating)
+		return 0;
 	if (highest != U64_MAX) {
 		highest = phys_to_dma(idev->dev, highest);
 		*limit = min(*limit, DMA_BIT_MASK(fls64(highest)));
 	}
-	return 0;
+
+	/* Within its lowest zone the page allocator takes what comes. */
+	least = phys_to_dma_unencrypted(idev->dev, iospace_zone_least_limit());
+	return *limit < min3(idev->dma_mask, least, DMA_BIT_MASK(32)) ?
+		       -EOPNOTSUPP :
+		       0;
 }
 
 /*

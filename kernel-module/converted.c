@@ -162,16 +162,13 @@ static int iospace_chunk_map(struct iospace_device *idev,
 {
 	size_t size = iospace_chunk_size(chunk);
 	struct iospace_lowered_mask lowered;
-	int ret;
 
 	if (iospace_device_iommu(idev) != IOSPACE_IOMMU_TRANSLATING) {
 		chunk->addr = phys_to_dma(idev->dev, page_to_phys(chunk->page));
 		return chunk->addr + (size - 1) <= limit ? 0 : -ERANGE;
 	}
 
-	ret = iospace_device_lower_mask(idev, limit, &lowered);
-	if (ret)
-		return ret;
+	iospace_device_lower_mask(idev, limit, &lowered);
 	chunk->addr = dma_map_page(idev->dev, chunk->page, 0, size,
 				   DMA_BIDIRECTIONAL);
 	chunk->mapped = !dma_mapping_error(idev->dev, chunk->addr);

@@ -66,14 +66,23 @@ u64 iospace_device_limit(struct iospace_device *idev, u32 address_bits)
 			      idev->dma_mask;
 }
 
+/*
+ * Not by dma_set_mask(): since 6.10 that forgets that bounce buffers are in use, and
+ * SYNC would do nothing.
+ */
+static void iospace_device_store_mask(struct device *dev, u64 mask)
+{
+	*dev->dma_mask = mask;
+	dev->coherent_dma_mask = mask;
+}
+
 /** iospace_device_restore_mask() - End what iospace_device_lower_mask() began */
 void iospace_device_restore_mask(struct iospace_device *idev,
 				 const struct iospace_lowered_mask *lowered)
 {
 	struct device *dev = idev->dev;
 
-	/* It was accepted before. */
-	dma_set_mask_and_coherent(dev, lowered->mask);
+	iospace_device_store_mask(dev, lowered->mask);
 	if (!dma_mapping_error(dev, lowered->addr))
 		dma_unmap_single(dev, lowered->addr, PAGE_SIZE, DMA_TO_DEVICE);
 	mutex_unlock(&idev->dma_lock);
@@ -89,11 +98,9 @@ void iospace_device_restore_mask(struct iospace_device *idev,
  * dma_lock. Where the addresses are an IOMMU's, the kernel remembers that it was
  * out of low ones, and refuses them to all until some low address comes back:
  * one does at the end, which was taken before.
- *
- * Return: 0; or -EOPNOTSUPP, and nothing has begun.
  */
-int iospace_device_lower_mask(struct iospace_device *idev, u64 limit,
-			      struct iospace_lowered_mask *lowered)
+void iospace_device_lower_mask(struct iospace_device *idev, u64 limit,
+			       struct iospace_lowered_mask *lowered)
 {
 	struct device *dev = idev->dev;
 
@@ -101,15 +108,12 @@ int iospace_device_lower_mask(struct iospace_device *idev, u64 limit,
 	lowered->mask = dma_get_mask(dev);
 	lowered->addr = DMA_MAPPING_ERROR;
 	if (limit >= idev->dma_mask)
-		return 0;
+		return;
 
 	if (iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING)
 		lowered->addr = dma_map_single(dev, idev->status, PAGE_SIZE,
 					       DMA_TO_DEVICE);
-	if (!dma_set_mask_and_coherent(dev, limit))
-		return 0;
-	iospace_device_restore_mask(idev, lowered);
-	return -EOPNOTSUPP;
+	iospace_device_store_mask(dev, limit);
 }
 
 static int iospace_device_apply_dma_mask(struct iospace_device *idev, u64 mask)

@@ -378,8 +378,8 @@ bool iospace_device_is_dead(struct iospace_device *idev);
 enum iospace_iommu iospace_device_iommu(struct iospace_device *idev);
 u32 iospace_device_memory_types(struct iospace_device *idev);
 u64 iospace_device_limit(struct iospace_device *idev, u32 address_bits);
-int iospace_device_lower_mask(struct iospace_device *idev, u64 limit,
-			      struct iospace_lowered_mask *lowered);
+void iospace_device_lower_mask(struct iospace_device *idev, u64 limit,
+			       struct iospace_lowered_mask *lowered);
 void iospace_device_restore_mask(struct iospace_device *idev,
 				 const struct iospace_lowered_mask *lowered);
 int iospace_device_set_dma_mask(struct iospace_device *idev, u64 mask);
@@ -436,6 +436,7 @@ struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
 u32 iospace_zone_all(void);
 gfp_t iospace_zone_gfp(enum iospace_zone zone);
 u64 iospace_zone_limit(enum iospace_zone zone);
+u64 iospace_zone_least_limit(void);
 int iospace_zone_lower(enum iospace_zone *zone);
 bool iospace_zone_has(enum iospace_zone zone, const struct page *page);
 

@@ -73,6 +73,12 @@ u64 iospace_zone_limit(enum iospace_zone zone)
 		       iospace_zone_end(zone) - 1;
 }
 
+/** iospace_zone_least_limit() - Highest physical address of the lowest zone */
+u64 iospace_zone_least_limit(void)
+{
+	return iospace_zone_end(__ffs(iospace_zone_all())) - 1;
+}
+
 /** iospace_zone_has() - Does the page lie in the zone, or, but for "normal", below? */
 bool iospace_zone_has(enum iospace_zone zone, const struct page *page)
 {
