@@ -372,15 +372,15 @@ void iospace_device_remove(struct iospace_device *idev)
 	synchronize_srcu(&idev->srcu);
 	wake_up_all(&idev->irq_wait);
 
+	/* A last close at the same time gives back the same. */
 	mutex_lock(&idev->open_lock);
 	iospace_device_stop(idev, true);
 	list_for_each_entry(file, &idev->files, node)
 		iospace_mmap_revoke(file);
-	mutex_unlock(&idev->open_lock);
-
 	iospace_buffer_drain(idev);
 	iospace_device_drain(idev);
 	iospace_regs_release_all(idev);
+	mutex_unlock(&idev->open_lock);
 
 	/* Last, so that nobody else has the minor while mappings are zapped. */
 	misc_deregister(&idev->misc);
