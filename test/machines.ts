@@ -1,6 +1,7 @@
 /**
  * The machines of the guest tests, one row each: what is varied is the kernel, the architecture, how interrupts arrive,
- * what stands between device and memory.
+ * what stands between device and memory. All but one have physical memory that the system does not use: an arena, and
+ * some way behind it a range that the module's parameter `allow` declares.
  */
 import { execFileSync } from 'node:child_process';
 import type { BootOptions } from '../lib/lab/index.js';
@@ -10,6 +11,8 @@ import { findMachine } from '../lib/lab/machines.js';
 /** A machine of the matrix. */
 export interface Row {
   boot: BootOptions;
+  /** Whether it has an arena. Default: true. */
+  hasArena?: boolean;
   /** Commands that show, in the guest, that the machine is what the row says. */
   shows: string[];
   /** Whether `npm test` has it; `npm run test:matrix` has all of them. */
@@ -21,6 +24,7 @@ export interface Row {
 const edu1 = '/sys/class/misc/iospace1';
 const usesMsi = `ls ${edu1}/device/msi_irqs | grep .`;
 const translates = `grep -x translating ${edu1}/iommu`;
+const showsArena = 'grep "iospace arena" /proc/iomem';
 
 /** Every row, by its name. */
 const machines: Record<string, Row> = {
@@ -35,14 +39,16 @@ const machines: Record<string, Row> = {
     shows: ['uname -r | grep ^6.12', usesMsi],
     core: true,
   },
-  'pc 6.1 with INTx': {
-    boot: { machine: 'pc', kernel: '6.1', append: 'pci=nomsi' },
-    shows: [`! ${usesMsi}`],
+  // Without PAT the kernel keeps no types of physical memory: windows of several lie side by side.
+  'pc 6.1 with INTx, without PAT': {
+    boot: { machine: 'pc', kernel: '6.1', append: 'pci=nomsi nopat' },
+    shows: [`! ${usesMsi}`, 'dmesg | grep "PAT support disabled"'],
     core: true,
   },
-  'pc 6.1 with bounce buffers forced': {
+  'pc 6.1 with bounce buffers forced, without an arena': {
     boot: { machine: 'pc', kernel: '6.1', append: 'swiotlb=force' },
-    shows: ['dmesg | grep "software IO TLB"'],
+    hasArena: false,
+    shows: ['dmesg | grep "software IO TLB"', `! ${showsArena}`],
     core: true,
   },
   'pc 6.1 behind an IOMMU': {
@@ -121,6 +127,60 @@ const machines: Record<string, Row> = {
   },
 };
 
+const MIB = 1 << 20;
+const ARENA = 8 * MIB;
+const DECLARED = MIB;
+/** Between them lies memory that nobody declared. */
+const GAP = MIB;
+
+/** Where the machines have memory that is kept from the system. */
+const setAside: Readonly<Record<Arch, number>> = {
+  amd64: 0x3000_0000,
+  arm64: 0x7000_0000,
+  riscv64: 0xb000_0000,
+};
+
+/** A range, as the parameters have it. */
+const range = (byteLength: number, address: number): string =>
+  `${byteLength / MIB}M@0x${address.toString(16)}`;
+
+/** Adds the arena and the range that is declared to a device tree. */
+function reserve(file: string, start: number): void {
+  const put = (type: 's' | 'x', node: string, property: string, ...values: string[]) =>
+    execFileSync('fdtput', ['-p', '-t', type, file, `/reserved-memory${node}`, property, ...values]);
+  put('x', '', '#address-cells', '2');
+  put('x', '', '#size-cells', '2');
+  put('x', '', 'ranges');
+  for (const [name, address, byteLength] of [
+    ['arena', start, ARENA],
+    ['declared', start + ARENA + GAP, DECLARED],
+  ] as const) {
+    const [at, size] = [address.toString(16), byteLength.toString(16)];
+    put('x', `/${name}@${at}`, 'reg', '0', at, '0', size);
+    put('x', `/${name}@${at}`, 'no-map');
+  }
+  put('s', `/arena@${start.toString(16)}`, 'compatible', 'iospace,arena');
+}
+
+/** The machine, with an arena. */
+function withArena(boot: BootOptions): BootOptions {
+  const start = setAside[kernelOf(boot).arch];
+  const allow = `allow=${range(DECLARED, start + ARENA + GAP)}`;
+  if (boot.machine === 'virt') {
+    const deviceTree = async (file: string): Promise<void> => {
+      await boot.deviceTree?.(file);
+      reserve(file, start);
+    };
+    return { ...boot, deviceTree, moduleParameters: allow };
+  }
+  const memmap = `memmap=${range(ARENA + GAP + DECLARED, start).replace('@', '$')}`;
+  return {
+    ...boot,
+    append: boot.append === undefined ? memmap : `${boot.append} ${memmap}`,
+    moduleParameters: `arena=${range(ARENA, start)} ${allow}`,
+  };
+}
+
 /** What IOSPACE_MACHINES may say, and which rows that means. */
 const choices: Record<string, (row: Row) => boolean> = {
   core: ({ core }) => core,
@@ -134,11 +194,17 @@ if (isChosen === undefined) {
   throw new Error(`IOSPACE_MACHINES: expected one of ${Object.keys(choices).join(', ')}, got ${choice}`);
 }
 
-/** The rows to run: the core, unless IOSPACE_MACHINES says `all` or `debug`. */
-export const chosenMachines = Object.entries(machines).filter(([_name, row]) => isChosen(row));
-
 /** The kernel of a machine, its name and architecture. */
 export function kernelOf({ machine = 'pc', arch, kernel }: BootOptions): { name: KernelName; arch: Arch } {
   const model = findMachine(machine, arch);
   return { name: kernel ?? defaultKernel(model.arch), arch: model.arch };
 }
+
+/** The rows to run: the core, unless IOSPACE_MACHINES says `all` or `debug`. */
+export const chosenMachines = Object.entries(machines)
+  .filter(([_name, row]) => isChosen(row))
+  .map(([name, row]): [string, Row] =>
+    row.hasArena === false
+      ? [name, row]
+      : [name, { ...row, boot: withArena(row.boot), shows: [...row.shows, showsArena] }],
+  );

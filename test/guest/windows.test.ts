@@ -1,11 +1,14 @@
-/** Windows of a reserved arena: each is of its type, seen from outside, alone or beside windows of other types. */
+/**
+ * Windows on physical memory: each is of its type, seen from outside, alone or beside windows of other types. Those of an
+ * arena, and those by their address.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
-import { DmaDevice, type IospaceMapping, type WindowType } from 'iospace';
-import { DEVICE_MEMORY_LENGTH, findEdu, fromDevice, openEdu, toDevice } from './edu.js';
+import { DmaDevice, type IospaceMapping, mmapIospace, munmapIospace, type WindowType } from 'iospace';
+import { DEVICE_MEMORY_LENGTH, findEdu, fromDevice, IDENTIFICATION, openEdu, toDevice } from './edu.js';
 import {
   type DeviceMapping,
   isFilledWith,
@@ -27,6 +30,11 @@ const { dmaMask } = findEdu();
 function setMask(): void {
   writeFileSync(`/sys/class/misc/${findEdu().name}/dma_mask`, `0x${dmaMask.toString(16)}`);
 }
+
+/** Parameters of the module, as it was loaded. */
+const parameters = readdirSync('/sys/module/iospace/parameters')
+  .map((key) => ({ key, value: readFileSync(`/sys/module/iospace/parameters/${key}`, 'utf8').trim() }))
+  .filter(({ value }) => value !== '(null)' && value !== '');
 
 function openArena() {
   // Bound again it has another name.
@@ -189,9 +197,6 @@ describe('windows of an arena', { skip }, () => {
   });
 
   describe('loaded again', () => {
-    const parameters = readdirSync('/sys/module/iospace/parameters')
-      .map((key) => ({ key, value: readFileSync(`/sys/module/iospace/parameters/${key}`, 'utf8').trim() }))
-      .filter(({ value }) => value !== '(null)' && value !== '');
     after(setMask);
 
     test('it is zeroed', () => {
@@ -210,6 +215,158 @@ describe('windows of an arena', { skip }, () => {
       using opened = openArena();
       using window = opened.arena.window('cached');
       assert.ok(isFilledWith(window.bytes, 0));
+    });
+  });
+});
+
+/** The range of the parameter `allow`: `1M@0x30900000`. */
+function declaredRange() {
+  const { value } = parameters.find(({ key }) => key === 'allow') ?? {};
+  const [, mebibytes, address = ''] = /^(\d+)M@(0x[0-9a-f]+)$/.exec(value ?? '') ?? [];
+  return { begin: BigInt(address), byteLength: Number(mebibytes) << 20 };
+}
+
+/** Some memory that the system uses. */
+function systemMemory(): bigint {
+  const lines = readFileSync('/proc/iomem', 'utf8').matchAll(/^([0-9a-f]+)-([0-9a-f]+) : System RAM$/gm);
+  const largest = [...lines]
+    .map(([, ...numbers]) => numbers.map((digits) => BigInt(`0x${digits}`)))
+    .map(([first = 0n, last = 0n]) => ({ first, length: last - first }))
+    .reduce((a, b) => (a.length > b.length ? a : b));
+  return largest.first;
+}
+
+/** As a user without capabilities, which come back with root. */
+function withoutCapabilities(act: () => void): void {
+  process.seteuid?.(65534);
+  try {
+    act();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
+
+/** Of nothing, on every machine here; still what each of their CPUs can address. */
+const NOWHERE = 1n << 38n;
+
+test('by its address: memory that the system uses, or that nobody declared, is EPERM in every type', () => {
+  using device = DmaDevice.open('iospace0');
+  for (const memory of windowTypes) {
+    for (const address of [systemMemory(), NOWHERE]) {
+      for (const options of [{ memory }, { memory, device }]) {
+        assert.throws(() => mmapIospace(address, pageSize, options), {
+          code: 'EPERM',
+          syscall: 'mmap_iospace',
+          address,
+        });
+      }
+    }
+  }
+});
+
+test('by its address: a range that wraps, ends beyond what the CPU addresses, or is none', () => {
+  const memory = 'uncached';
+  const end = 1n << 64n;
+  const wraps = () => mmapIospace(end - BigInt(pageSize), pageSize + 1, { memory });
+  assert.throws(wraps, { code: 'ERR_OUT_OF_RANGE' });
+  assert.throws(() => mmapIospace(end, pageSize, { memory }), { code: 'ERR_OUT_OF_RANGE' });
+  for (const address of [end - BigInt(pageSize), 1n << 60n]) {
+    assert.throws(() => mmapIospace(address, pageSize, { memory }), { code: 'EINVAL', address });
+  }
+  assert.throws(() => mmapIospace(NOWHERE, 0, { memory }), { code: 'ERR_OUT_OF_RANGE' });
+});
+
+test('by their address: registers belong to their device, and are nothing but registers', () => {
+  const edu = findEdu();
+  const [first = ''] = readFileSync(`/sys/bus/pci/devices/${edu.device}/resource`, 'utf8').split(' ');
+  const address = BigInt(first);
+  using device = DmaDevice.open(edu.name);
+  using window = mmapIospace(address, 4, { memory: 'device', device });
+  assert.equal(window.registers.read32(IDENTIFICATION), 0x010000ed);
+  assert.throws(() => window.bytes, { code: 'EOPNOTSUPP' });
+  for (const memory of windowTypes.filter((type) => type !== 'device')) {
+    assert.throws(() => mmapIospace(address, pageSize, { memory, device }), { code: 'EOPNOTSUPP' });
+  }
+  assert.throws(() => mmapIospace(address, pageSize, { memory: 'device' }), { code: 'EPERM' });
+  assert.throws(() => mmapIospace(address + (1n << 20n), pageSize, { memory: 'device', device }), {
+    code: 'EPERM',
+  });
+  withoutCapabilities(() =>
+    assert.throws(() => mmapIospace(address, 4, { memory: 'device', device }), { code: 'EPERM' }),
+  );
+});
+
+describe('windows of a declared range', { skip }, () => {
+  const { begin, byteLength } = declaredRange();
+
+  test('each type is what it says, where it says', () => {
+    using device = DmaDevice.open(findEdu().name);
+    const memoryTypes = [...(device.arenas[0]?.memoryTypes ?? []), 'device' as const];
+    for (const memory of windowTypes) {
+      const make = () => mmapIospace(begin + BigInt(pageSize), 2 * pageSize, { memory, device });
+      if (!memoryTypes.includes(memory)) {
+        assert.throws(make, { code: 'EOPNOTSUPP' });
+        continue;
+      }
+      const { made: window, range } = mapped(findEdu().name, make);
+      for (const offset of [0, pageSize]) {
+        if (memory === 'device') {
+          window.registers.write32(offset, 0x01020304);
+        } else {
+          window.bytes[offset] = 7;
+        }
+      }
+      assert.deepEqual(witness([range]), [
+        [{ type: words[memory], physical: begin + BigInt(pageSize), byteLength: 2 * pageSize }],
+      ]);
+      munmapIospace(window);
+      munmapIospace(window);
+    }
+  });
+
+  test('twice in one type, but in another only where types may lie side by side', () => {
+    using device = DmaDevice.open(findEdu().name);
+    const { sideBySide = false } = device.arenas[0] ?? {};
+    using held = mmapIospace(begin, LENGTH, { memory: 'uncached', device });
+    // Of a part, over a device of its own, not of whole pages.
+    using same = mmapIospace(begin + 100n, 8, { memory: 'uncached' });
+    const data = [1, 2, 3, 4, 5, 6, 7, 8];
+    held.bytes.set(data, 100);
+    assert.deepEqual([...same.bytes], data);
+    const other = () => mmapIospace(begin, pageSize, { memory: 'cached' });
+    if (sideBySide) {
+      other().unmap();
+    } else {
+      assert.throws(other, { code: 'EBUSY', address: begin });
+    }
+    held.unmap();
+    same.unmap();
+    other().unmap();
+  });
+
+  test('neither below nor beyond, nor over its ends', () => {
+    const memory = 'uncached';
+    for (const [offset, length] of [
+      [-pageSize, pageSize],
+      [-1, 2],
+      [byteLength, 1],
+      [byteLength - 1, 2],
+      [0, byteLength + 1],
+    ] as const) {
+      assert.throws(() => mmapIospace(begin + BigInt(offset), length, { memory }), { code: 'EPERM' });
+    }
+    mmapIospace(begin, byteLength, { memory }).unmap();
+  });
+
+  test('needs CAP_SYS_RAWIO, which an arena does not', () => {
+    using device = DmaDevice.open(findEdu().name);
+    const [arena] = device.arenas;
+    const memory = 'uncached';
+    assert.ok(arena !== undefined);
+    withoutCapabilities(() => {
+      assert.throws(() => mmapIospace(begin, pageSize, { memory, device }), /^Error: EPERM: .*CAP_SYS_RAWIO/);
+      mmapIospace(arena.physicalAddress, pageSize, { memory, device }).unmap();
+      arena.window(memory, { length: pageSize }).unmap();
     });
   });
 });

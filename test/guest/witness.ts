@@ -152,11 +152,13 @@ export function mappingsOf(name: string): DeviceMapping[] {
   });
 }
 
-/** Makes something, and finds the mapping of the device that it made. */
+/** Makes something, and finds the mapping of the device that it made. Registers make one of the status page beside. */
 export function mapped<T>(name: string, make: () => T): { made: T; range: DeviceMapping } {
   const before = new Set(mappingsOf(name).map(({ address }) => address));
   const made = make();
-  const [range, ...others] = mappingsOf(name).filter(({ address }) => !before.has(address));
+  const [range, ...others] = mappingsOf(name).filter(
+    ({ address, offset }) => !before.has(address) && offset !== 0n,
+  );
   if (range === undefined || others.length > 0) {
     throw new Error(`${others.length + (range === undefined ? 0 : 1)} new mappings of ${name}, not one`);
   }
@@ -164,7 +166,14 @@ export function mapped<T>(name: string, make: () => T): { made: T; range: Device
 }
 
 /** Numbers of `enum iospace_memory`, for programs that speak to the module themselves. */
-const memoryNumbers = { cached: 1, writecombine: 2, uncached: 3, writethrough: 4, coherent: 5, device: 6 };
+export const memoryNumbers = {
+  cached: 1,
+  writecombine: 2,
+  uncached: 3,
+  writethrough: 4,
+  coherent: 5,
+  device: 6,
+};
 
 /**
  * Runs `mappings`, which has memory of a type, a buffer or a window at a physical address, over fork and mremap. Throws
