@@ -5,6 +5,7 @@
  * Owns what the function needs to work: enabled, its interrupts allocated, bus
  * mastering while it is open. No function is claimed by itself.
  */
+#include <linux/delay.h>
 #include <linux/interrupt.h>
 #include <linux/pci.h>
 
@@ -36,9 +37,31 @@ static const struct iospace_vector_ops iospace_intx_ops = {
 	.unmask = iospace_intx_unmask,
 };
 
+/*
+ * Needs the device's lock, which others hold for a moment, and remove for long.
+ * Return: 0, -EAGAIN if they do not give it, -ENOTTY of a function without reset.
+ */
+static int iospace_pci_try_reset(struct pci_dev *pdev)
+{
+	int tries, ret;
+
+	for (tries = 0; tries < 20; tries++) {
+		ret = pci_try_reset_function(pdev);
+		if (ret != -EAGAIN)
+			break;
+		usleep_range(500, 1000);
+	}
+	return ret;
+}
+
 static int iospace_pci_start(struct iospace_device *idev)
 {
-	pci_set_master(to_pci_dev(idev->dev));
+	struct pci_dev *pdev = to_pci_dev(idev->dev);
+
+	/* What it had begun it would go on with, in memory that went back. */
+	if (!idev->ended && iospace_pci_try_reset(pdev) == -EAGAIN)
+		return -EBUSY;
+	pci_set_master(pdev);
 	return 0;
 }
 
@@ -58,11 +81,10 @@ static bool iospace_pci_quiesce(struct iospace_device *idev, bool unbinding)
 
 	/*
 	 * Without bus mastering it is quiet. Only a reset ends what it would go
-	 * on with when it is opened again, and not every function has one. It
-	 * needs the device's lock, which remove holds.
+	 * on with when it is opened again, and not every function has one.
 	 */
 	return unbinding ? !pci_reset_function_locked(pdev) :
-			   !pci_try_reset_function(pdev);
+			   !iospace_pci_try_reset(pdev);
 }
 
 static void iospace_pci_disable(struct iospace_device *idev)
