@@ -206,6 +206,30 @@ void iospace_device_put(struct iospace_device *idev)
 	kref_put(&idev->kref, iospace_device_free);
 }
 
+static void iospace_device_note_dma(struct iospace_device *idev)
+{
+	struct device *dev = idev->dev;
+
+	idev->found = (struct iospace_dma_setting){
+		.mask = dev->dma_mask,
+		.mask_value = dev->dma_mask ? *dev->dma_mask : 0,
+		.coherent_mask = dev->coherent_dma_mask,
+		.max_segment = dma_get_max_seg_size(dev),
+	};
+}
+
+/* The driver that comes next may take for granted what a device begins with. */
+static void iospace_device_restore_dma(struct iospace_device *idev)
+{
+	struct device *dev = idev->dev;
+
+	dev->dma_mask = idev->found.mask;
+	if (dev->dma_mask)
+		*dev->dma_mask = idev->found.mask_value;
+	dev->coherent_dma_mask = idev->found.coherent_mask;
+	dma_set_max_seg_size(dev, idev->found.max_segment);
+}
+
 /**
  * iospace_device_create() - Begin a device
  * @dev: The device; the binder has made it work
@@ -231,6 +255,7 @@ struct iospace_device *iospace_device_create(struct device *dev,
 	idev->ops = ops;
 	idev->bus_data = bus_data;
 	idev->ended = true;
+	iospace_device_note_dma(idev);
 	mutex_init(&idev->open_lock);
 	INIT_LIST_HEAD(&idev->files);
 	mutex_init(&idev->memory_lock);
@@ -300,6 +325,7 @@ int iospace_device_publish(struct iospace_device *idev)
 void iospace_device_abort(struct iospace_device *idev)
 {
 	iospace_regs_release_all(idev);
+	iospace_device_restore_dma(idev);
 	iospace_device_put(idev);
 }
 
@@ -384,6 +410,7 @@ void iospace_device_remove(struct iospace_device *idev)
 
 	/* Last, so that nobody else has the minor while mappings are zapped. */
 	misc_deregister(&idev->misc);
+	iospace_device_restore_dma(idev);
 	idev->ops->disable(idev);
 	iospace_device_put(idev);
 }

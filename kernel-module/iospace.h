@@ -124,6 +124,20 @@ struct iospace_pool_region {
 	u64 bytes;
 };
 
+/**
+ * struct iospace_dma_setting - What drivers set of a device, for the DMA API
+ * @mask: Where its mask is; may be NULL
+ * @mask_value: The mask
+ * @coherent_mask: That of coherent memory
+ * @max_segment: Longest segment, in bytes
+ */
+struct iospace_dma_setting {
+	u64 *mask;
+	u64 mask_value;
+	u64 coherent_mask;
+	unsigned int max_segment;
+};
+
 struct iospace_vector;
 
 /**
@@ -198,6 +212,7 @@ struct iospace_subscription {
  * @started: The binder's start succeeded, quiesce is to come; under open_lock
  * @ended: What quiesce said last; true before the first start
  * @status: The page that IOSPACE_STATUS_OFFSET shows
+ * @found: How the device was found, and is left
  * @pool: Where its memory comes from; fixed before it is published
  * @bytes: Charged for buffers
  * @held_bytes: The part of @bytes that waits for the last close
@@ -232,6 +247,7 @@ struct iospace_device {
 	bool started;
 	bool ended;
 	struct iospace_status *status;
+	struct iospace_dma_setting found;
 	struct iospace_pool_region pool;
 	u64 bytes;
 	u64 held_bytes;
