@@ -6,8 +6,8 @@
  * device goes: from then on a fault brings a page of the file's own. Buffers are
  * mapped by their kind, register ranges when they are touched.
  *
- * Runs under mmap_lock, and takes memory_lock (by a buffer's last reference)
- * and mms_lock.
+ * Runs under mmap_lock, and takes memory_lock (by a buffer's last reference),
+ * register_lock and mms_lock; at open dma_lock.
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
@@ -333,17 +333,23 @@ exit:
 
 /*
  * What was written through the cache would not be seen through a mapping that
- * bypasses it, but what was in memory before. Streaming DMA writes it back.
+ * bypasses it, as mprotect() makes one, but what was in memory before. Streaming
+ * DMA writes it back. Not under a mask that is lowered for someone else.
  */
-static void iospace_mmap_clean(struct iospace_device *idev, struct page *page)
+static int iospace_mmap_clean(struct iospace_device *idev, struct page *page)
 {
 	dma_addr_t addr;
+	int ret;
 
 	if (dev_is_dma_coherent(idev->dev))
-		return;
+		return 0;
+	mutex_lock(&idev->dma_lock);
 	addr = dma_map_page(idev->dev, page, 0, PAGE_SIZE, DMA_TO_DEVICE);
-	if (!dma_mapping_error(idev->dev, addr))
+	ret = dma_mapping_error(idev->dev, addr);
+	if (!ret)
 		dma_unmap_page(idev->dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
+	mutex_unlock(&idev->dma_lock);
+	return ret;
 }
 
 /* Where a page must lie that iospace_mmap_clean() can map. */
@@ -361,6 +367,7 @@ static gfp_t iospace_mmap_zone(struct iospace_device *idev)
 int iospace_mmap_open_file(struct iospace_file *file)
 {
 	gfp_t gfp = GFP_KERNEL_ACCOUNT | iospace_mmap_zone(file->idev);
+	int ret = -ENOMEM;
 
 	INIT_LIST_HEAD(&file->mms);
 	spin_lock_init(&file->mms_lock);
@@ -369,14 +376,19 @@ int iospace_mmap_open_file(struct iospace_file *file)
 	if (!file->zeros)
 		return -ENOMEM;
 	file->ones = alloc_page(gfp);
-	if (!file->ones) {
-		__free_page(file->zeros);
-		return -ENOMEM;
-	}
+	if (!file->ones)
+		goto free_zeros;
 	memset(page_address(file->ones), 0xff, PAGE_SIZE);
-	iospace_mmap_clean(file->idev, file->zeros);
-	iospace_mmap_clean(file->idev, file->ones);
-	return 0;
+	ret = iospace_mmap_clean(file->idev, file->zeros);
+	if (!ret)
+		ret = iospace_mmap_clean(file->idev, file->ones);
+	if (!ret)
+		return 0;
+
+	__free_page(file->ones);
+free_zeros:
+	__free_page(file->zeros);
+	return ret;
 }
 
 void iospace_mmap_close_file(struct iospace_file *file)
