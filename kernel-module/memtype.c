@@ -141,27 +141,31 @@ static void __iomem *iospace_memtype_try(phys_addr_t start, size_t size,
 	return IOMEM_ERR_PTR(-EBUSY);
 }
 
-/* Why a type was not to be had: where another one is, the machine forbids it. */
+/*
+ * Why a type was not to be had. Where nobody holds the range both of the first two
+ * can be had; where someone does, at least what he holds.
+ */
 static int iospace_memtype_why(phys_addr_t start, size_t size)
 {
-	static const enum iospace_memory others[] = {
+	static const enum iospace_memory types[] = {
 		IOSPACE_MEMORY_WRITECOMBINE,
 		IOSPACE_MEMORY_UNCACHED,
+		IOSPACE_MEMORY_CACHED,
 	};
+	bool had[ARRAY_SIZE(types)], any = false;
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(others); i++) {
-		void __iomem *base =
-			iospace_memtype_try(start, size, others[i]);
+	for (i = 0; i < ARRAY_SIZE(types); i++) {
+		void __iomem *base = iospace_memtype_try(start, size, types[i]);
 
-		if (!base)
-			continue;
-		if (IS_ERR(base))
-			return -EBUSY;
-		iounmap(base);
-		return i ? -EBUSY : -EOPNOTSUPP;
+		had[i] = !IS_ERR_OR_NULL(base);
+		if (had[i])
+			iounmap(base);
+		any |= !!base;
 	}
-	return -ENOMEM;
+	if (had[0] && had[1])
+		return -EOPNOTSUPP;
+	return any ? -EBUSY : -ENOMEM;
 }
 
 /**
