@@ -1,12 +1,14 @@
 /**
- * A reporter of Vitest that writes what works where: a row for each machine of `test/machines.ts`, a column for each
- * test that it runs. On the screen and in `build/matrix.json` and `build/matrix.md`, from which the README has it.
+ * A reporter of Vitest that writes what works where: a row for each machine of `test/machines.ts` and each board of
+ * `test/boards.ts`, a column for each test that it runs. On the screen and in `build/matrix.json` and
+ * `build/matrix.md`, from which the README has it.
  *
  * A machine that cannot be made has failed all its tests; one that ran none at all fails the run.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Reporter, TestCase, TestModule, TestSuite } from 'vitest/node';
+import { chosenBoards } from './boards.js';
 import { chosenMachines, kernelOf } from './machines.js';
 
 const build = fileURLToPath(new URL('../build', import.meta.url));
@@ -84,7 +86,7 @@ export default class Matrix implements Reporter {
     const built = buildStates(modules);
     const tests = modules.flatMap((module) => [...module.children.allTests()]);
     const missing: string[] = [];
-    for (const [row, { boot }] of chosenMachines) {
+    for (const [row, { boot }] of [...chosenMachines, ...chosenBoards]) {
       const { name, arch } = kernelOf(boot);
       table.add(row, builds, built.get(`${name} ${arch}`) ?? 'absent');
       const own = tests.filter(({ parent }) => parent.type === 'suite' && parent.name === row);
