@@ -232,6 +232,16 @@ iospace_platform_remove(struct platform_device *pdev)
 	return IOSPACE_PLATFORM_REMOVED;
 }
 
+/* What goes on would write into the memory of the next kernel. */
+static void iospace_platform_shutdown(struct platform_device *pdev)
+{
+	struct iospace_device *idev = platform_get_drvdata(pdev);
+
+	mutex_lock(&idev->open_lock);
+	iospace_device_stop(idev, true);
+	mutex_unlock(&idev->open_lock);
+}
+
 static const struct of_device_id iospace_of_ids[] = {
 	{ .compatible = "iospace,device" },
 	{},
@@ -241,6 +251,7 @@ MODULE_DEVICE_TABLE(of, iospace_of_ids);
 static struct platform_driver iospace_platform_driver = {
 	.probe		= iospace_platform_probe,
 	.remove		= iospace_platform_remove,
+	.shutdown	= iospace_platform_shutdown,
 	.driver		= {
 		.name		= "iospace",
 		.of_match_table	= iospace_of_ids,
