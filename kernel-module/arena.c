@@ -51,7 +51,7 @@ MODULE_PARM_DESC(arena_max_blocks,
 
 static struct {
 	struct iospace_range range;
-	const char *name;
+	struct device_node *node; /* NULL if a parameter named it */
 } iospace_arenas[IOSPACE_MAX_ARENAS];
 static unsigned int iospace_arena_total;
 
@@ -101,6 +101,7 @@ static bool iospace_arena_zero(const struct iospace_range *range)
 		if (!base)
 			return false;
 		memset(base, 0, size);
+		iospace_memtype_flush(base, size);
 		memunmap(base);
 		at += size;
 		left -= size;
@@ -109,8 +110,8 @@ static bool iospace_arena_zero(const struct iospace_range *range)
 	return true;
 }
 
-static const char *iospace_arena_add_named(const struct iospace_range *range,
-					   const char *name)
+static const char *iospace_arena_add_of(const struct iospace_range *range,
+					struct device_node *node)
 {
 	if (iospace_arena_overlaps(range))
 		return "overlaps another arena";
@@ -124,17 +125,17 @@ static const char *iospace_arena_add_named(const struct iospace_range *range,
 		return "cannot be mapped";
 	}
 	iospace_arenas[iospace_arena_total].range = *range;
-	iospace_arenas[iospace_arena_total].name = name;
+	iospace_arenas[iospace_arena_total].node = of_node_get(node);
 	iospace_arena_total++;
 	return NULL;
 }
 
 static const char *iospace_arena_add(const struct iospace_range *range)
 {
-	return iospace_arena_add_named(range, "");
+	return iospace_arena_add_of(range, NULL);
 }
 
-/* A node of reserved memory, whose name lives as long as the device tree. */
+/* A node of reserved memory. */
 static const char *iospace_arena_add_node(struct device_node *node)
 {
 	struct iospace_range range;
@@ -148,7 +149,7 @@ static const char *iospace_arena_add_node(struct device_node *node)
 	problem = iospace_range_make(&range, res.start, resource_size(&res));
 	if (!problem && iospace_range_is_ram(&range))
 		problem = "lies over memory that the system uses";
-	return problem ?: iospace_arena_add_named(&range, node->full_name);
+	return problem ?: iospace_arena_add_of(&range, node);
 }
 
 static int iospace_arena_add_nodes(void)
@@ -196,6 +197,7 @@ void iospace_arena_exit(void)
 			&iospace_arenas[--iospace_arena_total].range;
 
 		release_mem_region(range->start, iospace_range_size(range));
+		of_node_put(iospace_arenas[iospace_arena_total].node);
 	}
 }
 
@@ -303,7 +305,8 @@ int iospace_arena_describe(struct iospace_file *file, void *args)
 	};
 	if (iospace_memtype_side_by_side())
 		arena->out_flags |= IOSPACE_ARENA_SIDE_BY_SIDE;
-	strscpy(arena->out_name, iospace_arenas[index].name,
-		sizeof(arena->out_name));
+	if (iospace_arenas[index].node)
+		strscpy(arena->out_name, iospace_arenas[index].node->full_name,
+			sizeof(arena->out_name));
 	return 0;
 }

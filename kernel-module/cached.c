@@ -69,16 +69,6 @@ static struct iospace_cached *iospace_cached_of(struct iospace_buffer *buffer)
 	return container_of(buffer, struct iospace_cached, buffer);
 }
 
-/**
- * iospace_cached_max_segment() - Longest segment that a device can be given
- * @idev: The device
- */
-size_t iospace_cached_max_segment(struct iospace_device *idev)
-{
-	return min_t(size_t, dma_max_mapping_size(idev->dev),
-		     UINT_MAX & PAGE_MASK);
-}
-
 static void iospace_cached_add_block(struct iospace_cached *cached,
 				     struct page *page, unsigned int order,
 				     unsigned long *count)
@@ -195,7 +185,7 @@ static int iospace_cached_make_table(struct iospace_device *idev,
 				     struct iospace_cached *cached,
 				     const struct iospace_demand *demand)
 {
-	size_t max_segment = iospace_cached_max_segment(idev);
+	size_t max_segment = idev->max_segment;
 	unsigned long at, run;
 	unsigned int count = 0;
 	struct scatterlist *entry;

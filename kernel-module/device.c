@@ -120,10 +120,13 @@ static int iospace_device_apply_dma_mask(struct iospace_device *idev, u64 mask)
 {
 	int ret = dma_set_mask_and_coherent(idev->dev, mask);
 
-	if (!ret)
-		idev->dma_mask = min_not_zero(dma_get_mask(idev->dev),
-					      idev->dev->bus_dma_limit);
-	return ret;
+	if (ret)
+		return ret;
+	idev->dma_mask =
+		min_not_zero(dma_get_mask(idev->dev), idev->dev->bus_dma_limit);
+	idev->max_segment = min_t(size_t, dma_max_mapping_size(idev->dev),
+				  UINT_MAX & PAGE_MASK);
+	return 0;
 }
 
 /* What is allocated was chosen under the old mask, so not while it is open. */
@@ -168,7 +171,7 @@ void iospace_device_describe(struct iospace_device *idev,
 		.out_max_file_bytes = READ_ONCE(iospace_max_file_bytes),
 		.out_max_total_bytes = READ_ONCE(iospace_max_total_bytes),
 		.out_max_converted_bytes = iospace_converted_limit(),
-		.out_max_segment_bytes = iospace_cached_max_segment(idev),
+		.out_max_segment_bytes = idev->max_segment,
 		.out_max_contiguous_bytes = MAX_ORDER_NR_PAGES * PAGE_SIZE,
 		.out_pool_start = idev->pool.start,
 		.out_pool_bytes = idev->pool.bytes,

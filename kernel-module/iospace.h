@@ -226,6 +226,7 @@ struct iospace_subscription {
  * @dma_lock: See the top of this file
  * @dma_mask: Highest bus address that it reaches. To the DMA API it is less during
  *            an allocation that asks for that
+ * @max_segment: Longest segment that it can be given, in bytes
  * @register_lock: See the top of this file
  * @regs_count: Of @regs, up to the last that is not empty
  * @regs: Register ranges
@@ -263,6 +264,7 @@ struct iospace_device {
 
 	struct mutex dma_lock; /* under memory_lock */
 	u64 dma_mask;
+	size_t max_segment;
 
 	struct mutex register_lock; /* under mmap_lock */
 	unsigned int regs_count;
@@ -444,7 +446,6 @@ iospace_coherent_alloc(struct iospace_file *file,
 		       const struct iospace_alloc *alloc);
 
 /* cached.c */
-size_t iospace_cached_max_segment(struct iospace_device *idev);
 struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
 					    const struct iospace_alloc *alloc);
 
@@ -464,6 +465,7 @@ bool iospace_memtype_side_by_side(void);
 void __iomem *iospace_memtype_reserve(phys_addr_t start, size_t size,
 				      enum iospace_memory memory);
 void iospace_memtype_unreserve(void __iomem *base);
+void iospace_memtype_flush(void *base, size_t size);
 
 /* range.c */
 int iospace_range_init(void);

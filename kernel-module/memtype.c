@@ -12,6 +12,7 @@
 #include <linux/mm.h>
 
 #ifdef CONFIG_X86
+#include <asm/cacheflush.h>
 #include <asm/memtype.h>
 #include <asm/msr.h>
 #endif
@@ -202,6 +203,23 @@ void iospace_memtype_unreserve(void __iomem *base)
 	iounmap(base);
 }
 
+/**
+ * iospace_memtype_flush() - Leave nothing of memory in the caches
+ * @base: Its mapping, cached or write-through
+ * @size: Bytes
+ *
+ * For who has it next in a type that goes around them.
+ */
+void iospace_memtype_flush(void *base, size_t size)
+{
+	size_t at;
+
+	for (at = 0; at < size; at += SZ_4M) {
+		clflush_cache_range(base + at, min_t(size_t, size - at, SZ_4M));
+		cond_resched();
+	}
+}
+
 #else /* !CONFIG_X86 */
 
 /* Where page tables have no types, as on early riscv, this changes nothing. */
@@ -232,6 +250,9 @@ void __iomem *iospace_memtype_reserve(phys_addr_t start, size_t size,
 }
 
 void iospace_memtype_unreserve(void __iomem *base) {}
+
+/* Whoever has memory in several types sees to that. */
+void iospace_memtype_flush(void *base, size_t size) {}
 
 #endif /* CONFIG_X86 */
 

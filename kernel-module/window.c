@@ -71,6 +71,9 @@ static void iospace_window_release(struct iospace_buffer *buffer)
 
 	mutex_lock(&iospace_window_lock);
 	list_del(&view->node);
+	if (buffer->memory == IOSPACE_MEMORY_CACHED ||
+	    buffer->memory == IOSPACE_MEMORY_WRITETHROUGH)
+		iospace_memtype_flush((__force void *)view->held, buffer->size);
 	iospace_memtype_unreserve(view->held);
 	if (view->claimed)
 		iospace_range_unclaim(&view->range);
@@ -202,7 +205,7 @@ iospace_window_make(struct iospace_file *file,
 	if (!(types & BIT(window->memory)))
 		goto free_view;
 	ret = iospace_buffer_init(&view->buffer, file, &iospace_window_ops,
-				  window->memory, window->length, 0);
+				  window->memory, window->length, PAGE_SIZE);
 	if (ret)
 		goto free_view;
 

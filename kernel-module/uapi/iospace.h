@@ -437,8 +437,10 @@ enum iospace_arena_out_flags {
  * Describes an arena: memory that the system does not use, set aside when the
  * module was loaded, and zeroed then. An arena is one trust domain: whoever may
  * open a device may open windows on all of it. Its bus address is the device's:
- * another device may see it elsewhere. EOPNOTSUPP: this device cannot reach all
- * of the arena, or this kernel cannot map it for the device's IOMMU.
+ * another device may see it elsewhere. On all but x86 no device snoops an arena
+ * that it sees through an IOMMU: its windows must bypass the cache there.
+ * EOPNOTSUPP: this device cannot reach all of the arena, or this kernel cannot
+ * map it for the device's IOMMU.
  */
 struct iospace_arena {
 	__u32 size;
@@ -477,8 +479,8 @@ struct iospace_arena {
  * machine cannot have both (see IOSPACE_ARENA_SIDE_BY_SIDE). EOPNOTSUPP: a type
  * that this machine cannot give here. Registers of a device are
  * IOSPACE_MEMORY_DEVICE, those that are prefetchable also
- * IOSPACE_MEMORY_WRITECOMBINE. A window ends when it was freed and its last
- * mapping is gone.
+ * IOSPACE_MEMORY_WRITECOMBINE. EDQUOT: each window counts as a buffer of a page.
+ * It ends when it was freed and its last mapping is gone.
  */
 struct iospace_window {
 	__u32 size;
