@@ -4,10 +4,11 @@
  * Needs the npm registry for the dependencies, and a compiler for the addon.
  */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -69,6 +70,17 @@ test('type-checks in a strict project', async () => {
   const types = ['--types', 'node', '--typeRoots', join(root, 'node_modules/@types')];
   await node(require.resolve('typescript/bin/tsc'), ...options, ...types, 'user.mts');
 });
+
+test.each(['README.md', 'CONTRIBUTING.md', 'docs/memory-types.md'])(
+  '%s: what it links to is there',
+  async (page) => {
+    const directory = join(project, 'node_modules/iospace');
+    const text = await readFile(join(directory, page), 'utf8');
+    const links = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map(([, link = '']) => link);
+    const missing = links.filter((link) => !existsSync(join(directory, dirname(page), link)));
+    expect(missing).toEqual([]);
+  },
+);
 
 test('a missing addon says so at first use, and how to build it', async () => {
   const open = `import { DmaDevice } from 'iospace'; DmaDevice.open({ provider: 'memfd' })`;
