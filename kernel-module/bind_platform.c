@@ -232,14 +232,13 @@ iospace_platform_remove(struct platform_device *pdev)
 	return IOSPACE_PLATFORM_REMOVED;
 }
 
-/* What goes on would write into the memory of the next kernel. */
+/*
+ * What goes on would write into the memory of the next kernel. Programs still run.
+ * Of PCI functions the kernel itself takes bus mastering.
+ */
 static void iospace_platform_shutdown(struct platform_device *pdev)
 {
-	struct iospace_device *idev = platform_get_drvdata(pdev);
-
-	mutex_lock(&idev->open_lock);
-	iospace_device_stop(idev, true);
-	mutex_unlock(&idev->open_lock);
+	iospace_device_end(platform_get_drvdata(pdev));
 }
 
 static const struct of_device_id iospace_of_ids[] = {

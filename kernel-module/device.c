@@ -381,13 +381,12 @@ void iospace_device_drain(struct iospace_device *idev)
 }
 
 /**
- * iospace_device_remove() - End a published device, whoever still uses it
+ * iospace_device_end() - Make a published device dead, whoever still uses it
  * @idev: The device
  *
- * On return the device is quiet, none of its registers or memory is mapped, and
- * all of its memory is given back.
+ * On return it is quiet, and none of its registers or memory is mapped.
  */
-void iospace_device_remove(struct iospace_device *idev)
+void iospace_device_end(struct iospace_device *idev)
 {
 	struct iospace_file *file;
 
@@ -401,11 +400,23 @@ void iospace_device_remove(struct iospace_device *idev)
 	synchronize_srcu(&idev->srcu);
 	wake_up_all(&idev->irq_wait);
 
-	/* A last close at the same time gives back the same. */
 	mutex_lock(&idev->open_lock);
 	iospace_device_stop(idev, true);
 	list_for_each_entry(file, &idev->files, node)
 		iospace_mmap_revoke(file);
+	mutex_unlock(&idev->open_lock);
+}
+
+/**
+ * iospace_device_remove() - End a published device, and give all of it back
+ * @idev: The device
+ */
+void iospace_device_remove(struct iospace_device *idev)
+{
+	iospace_device_end(idev);
+
+	/* A last close at the same time gives back the same. */
+	mutex_lock(&idev->open_lock);
 	iospace_buffer_drain(idev);
 	iospace_device_drain(idev);
 	iospace_regs_release_all(idev);

@@ -384,6 +384,7 @@ struct iospace_device *iospace_device_create(struct device *dev,
 					     void *bus_data, int first_id);
 int iospace_device_publish(struct iospace_device *idev);
 void iospace_device_abort(struct iospace_device *idev);
+void iospace_device_end(struct iospace_device *idev);
 void iospace_device_remove(struct iospace_device *idev);
 int iospace_device_start(struct iospace_device *idev);
 void iospace_device_stop(struct iospace_device *idev, bool unbinding);
