@@ -25,6 +25,7 @@
  * @node: In the list of all
  * @range: The physical memory
  * @claimed: The range was claimed for it
+ * @mapped: It was mapped, so the caches may have a part of it
  * @held: What keeps the range in its type
  */
 struct iospace_view {
@@ -32,6 +33,7 @@ struct iospace_view {
 	struct list_head node;
 	struct iospace_range range;
 	bool claimed;
+	bool mapped;
 	void __iomem *held;
 };
 
@@ -69,11 +71,13 @@ static void iospace_window_release(struct iospace_buffer *buffer)
 {
 	struct iospace_view *view = iospace_view_of(buffer);
 
+	/* As long as it is in the list nobody opens the range in another type. */
+	if (view->mapped && (buffer->memory == IOSPACE_MEMORY_CACHED ||
+			     buffer->memory == IOSPACE_MEMORY_WRITETHROUGH))
+		iospace_memtype_flush((__force void *)view->held, buffer->size);
+
 	mutex_lock(&iospace_window_lock);
 	list_del(&view->node);
-	if (buffer->memory == IOSPACE_MEMORY_CACHED ||
-	    buffer->memory == IOSPACE_MEMORY_WRITETHROUGH)
-		iospace_memtype_flush((__force void *)view->held, buffer->size);
 	iospace_memtype_unreserve(view->held);
 	if (view->claimed)
 		iospace_range_unclaim(&view->range);
@@ -83,6 +87,7 @@ static void iospace_window_release(struct iospace_buffer *buffer)
 static int iospace_window_mmap(struct iospace_buffer *buffer,
 			       struct vm_area_struct *vma)
 {
+	iospace_view_of(buffer)->mapped = true;
 	iospace_vma_flags(vma, VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP,
 			  0);
 	vma->vm_page_prot = pgprot_decrypted(
