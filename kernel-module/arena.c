@@ -17,6 +17,7 @@
 #include <linux/nospec.h>
 #include <linux/of.h>
 #include <linux/of_address.h>
+#include <linux/pci.h>
 
 #include "compat.h"
 #include "iospace.h"
@@ -84,11 +85,46 @@ bool iospace_arena_overlaps(const struct iospace_range *range)
 	return false;
 }
 
+/* Registers are no memory, and zeros in them may be orders. */
+static bool iospace_arena_has_registers(const struct iospace_range *range)
+{
+	struct pci_dev *pdev = NULL;
+	const struct resource *bar;
+	int i;
+
+	for_each_pci_dev(pdev) {
+		for (i = 0; i < PCI_STD_NUM_BARS; i++) {
+			bar = &pdev->resource[i];
+			if (bar->parent &&
+			    resource_type(bar) == IORESOURCE_MEM &&
+			    bar->start <= range->end &&
+			    bar->end >= range->start) {
+				pci_dev_put(pdev);
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* Of what was made zero each page is, if there is memory at all. */
+static bool iospace_arena_is_zero(const void *base, size_t size)
+{
+	size_t at;
+
+	for (at = 0; at < size; at += PAGE_SIZE) {
+		if (READ_ONCE(*(const u64 *)(base + at)))
+			return false;
+	}
+	return true;
+}
+
 /*
  * What a bootloader or an earlier owner left there is nobody's business. Where
  * caches are not coherent with what bypasses them, nothing must stay in one.
+ * Return: NULL, or why it cannot be.
  */
-static bool iospace_arena_zero(const struct iospace_range *range)
+static const char *iospace_arena_zero(const struct iospace_range *range)
 {
 	unsigned long type = IS_ENABLED(CONFIG_X86) ? MEMREMAP_WB : MEMREMAP_WC;
 	u64 left = iospace_range_size(range);
@@ -97,32 +133,41 @@ static bool iospace_arena_zero(const struct iospace_range *range)
 	while (left) {
 		size_t size = min_t(u64, left, IOSPACE_ARENA_PIECE);
 		void *base = memremap(at, size, type);
+		bool zero;
 
 		if (!base)
-			return false;
+			return "cannot be mapped";
 		memset(base, 0, size);
 		iospace_memtype_flush(base, size);
+		zero = iospace_arena_is_zero(base, size);
 		memunmap(base);
+		if (!zero)
+			return "is no memory";
 		at += size;
 		left -= size;
 		cond_resched();
 	}
-	return true;
+	return NULL;
 }
 
 static const char *iospace_arena_add_of(const struct iospace_range *range,
 					struct device_node *node)
 {
+	const char *problem;
+
 	if (iospace_arena_overlaps(range))
 		return "overlaps another arena";
 	if (iospace_arena_total == IOSPACE_MAX_ARENAS)
 		return "is one arena too many";
+	if (iospace_arena_has_registers(range))
+		return "lies over registers of a device";
 	if (!request_mem_region(range->start, iospace_range_size(range),
 				"iospace arena"))
 		return "belongs to another driver";
-	if (!iospace_arena_zero(range)) {
+	problem = iospace_arena_zero(range);
+	if (problem) {
 		release_mem_region(range->start, iospace_range_size(range));
-		return "cannot be mapped";
+		return problem;
 	}
 	iospace_arenas[iospace_arena_total].range = *range;
 	iospace_arenas[iospace_arena_total].node = of_node_get(node);
@@ -161,8 +206,7 @@ static int iospace_arena_add_nodes(void)
 
 	if (!parent)
 		return 0;
-	for_each_available_child_of_node(parent, node)
-	{
+	for_each_available_child_of_node(parent, node) {
 		if (!of_device_is_compatible(node, "iospace,arena"))
 			continue;
 		problem = iospace_arena_add_node(node);
@@ -177,6 +221,21 @@ static int iospace_arena_add_nodes(void)
 	return ret;
 }
 
+/* More than all of it cannot be kept. Where there is no arena nothing is. */
+static int iospace_arena_check_reserve(void)
+{
+	u64 total = 0;
+	unsigned int i;
+
+	for (i = 0; i < iospace_arena_total; i++)
+		total += iospace_range_size(&iospace_arenas[i].range);
+	if (!total || iospace_arena_reserve <= total)
+		return 0;
+	pr_err("arena_reserve=%lu is more than the %llu bytes of the arenas\n",
+	       iospace_arena_reserve, total);
+	return -EINVAL;
+}
+
 int iospace_arena_init(void)
 {
 	int ret;
@@ -185,6 +244,8 @@ int iospace_arena_init(void)
 				  iospace_arena_add);
 	if (!ret)
 		ret = iospace_arena_add_nodes();
+	if (!ret)
+		ret = iospace_arena_check_reserve();
 	if (ret)
 		iospace_arena_exit();
 	return ret;
