@@ -270,8 +270,7 @@ static int iospace_cached_make_pieces(struct iospace_cached *cached,
 
 	piece = cached->pieces;
 	cached->buffer.needs_sync = false;
-	for_each_sgtable_dma_sg(&cached->table, entry, i)
-	{
+	for_each_sgtable_dma_sg(&cached->table, entry, i) {
 		u64 addr = sg_dma_address(entry);
 		u64 last = addr + sg_dma_len(entry) - 1;
 

@@ -14,15 +14,21 @@ static struct iospace_device *iospace_sysfs_device(struct device *dev)
 	return container_of(dev_get_drvdata(dev), struct iospace_device, misc);
 }
 
+static struct iospace_info iospace_sysfs_info(struct device *dev)
+{
+	struct iospace_info info;
+
+	iospace_device_describe(iospace_sysfs_device(dev), &info);
+	return info;
+}
+
 /* The member of INFO that has the attribute's name. */
 #define IOSPACE_SYSFS_NUMBER(name, format)                                   \
 	static ssize_t name##_show(struct device *dev,                       \
 				   struct device_attribute *attr, char *buf) \
 	{                                                                    \
-		struct iospace_info info;                                    \
-                                                                             \
-		iospace_device_describe(iospace_sysfs_device(dev), &info);   \
-		return sysfs_emit(buf, format "\n", info.out_##name);        \
+		return sysfs_emit(buf, format "\n",                          \
+				  iospace_sysfs_info(dev).out_##name);       \
 	}                                                                    \
 	static DEVICE_ATTR_RO(name)
 

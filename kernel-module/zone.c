@@ -34,8 +34,7 @@ static u64 iospace_zone_end(enum iospace_zone zone)
 
 	if (!iospace_zones[zone].exists)
 		return 0;
-	for_each_online_node(node)
-	{
+	for_each_online_node(node) {
 		struct zone *part =
 			&NODE_DATA(node)->node_zones[iospace_zones[zone].type];
 
