@@ -107,13 +107,16 @@ static bool iospace_arena_has_registers(const struct iospace_range *range)
 	return false;
 }
 
-/* Of what was made zero each page is, if there is memory at all. */
-static bool iospace_arena_is_zero(const void *base, size_t size)
+/* Does each page keep what is written to it? Not where there is nothing. */
+static bool iospace_arena_is_memory(void *base, size_t size, u64 start)
 {
 	size_t at;
 
+	for (at = 0; at < size; at += PAGE_SIZE)
+		WRITE_ONCE(*(u64 *)(base + at), ~(start + at));
+	iospace_memtype_flush(base, size);
 	for (at = 0; at < size; at += PAGE_SIZE) {
-		if (READ_ONCE(*(const u64 *)(base + at)))
+		if (READ_ONCE(*(u64 *)(base + at)) != ~(start + at))
 			return false;
 	}
 	return true;
@@ -133,15 +136,15 @@ static const char *iospace_arena_zero(const struct iospace_range *range)
 	while (left) {
 		size_t size = min_t(u64, left, IOSPACE_ARENA_PIECE);
 		void *base = memremap(at, size, type);
-		bool zero;
+		bool is_memory;
 
 		if (!base)
 			return "cannot be mapped";
+		is_memory = iospace_arena_is_memory(base, size, at);
 		memset(base, 0, size);
 		iospace_memtype_flush(base, size);
-		zero = iospace_arena_is_zero(base, size);
 		memunmap(base);
-		if (!zero)
+		if (!is_memory)
 			return "is no memory";
 		at += size;
 		left -= size;
