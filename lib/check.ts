@@ -29,11 +29,14 @@ export function checkOptionalInteger(
   return value === undefined ? absent : checkInteger(name, value, least, most);
 }
 
-/** A power of two from `least` to `most`, which are such themselves. */
-export function checkPowerOfTwo(name: string, value: unknown, least: number, most: number): number {
-  const integer = checkInteger(name, value, least, most);
+/** The largest power of two among the exact integers of a `number`. */
+const MAX_POWER_OF_TWO = 2 ** 52;
+
+/** A power of two from `least`, which is one. */
+export function checkPowerOfTwo(name: string, value: unknown, least: number): number {
+  const integer = checkInteger(name, value, least, MAX_POWER_OF_TWO);
   if (nextPowerOfTwo(integer) !== integer) {
-    throw outOfRange(name, `a power of two from ${least} to ${most}`, value);
+    throw outOfRange(name, `a power of two from ${least} to ${MAX_POWER_OF_TWO}`, value);
   }
   return integer;
 }

@@ -1,24 +1,16 @@
 /**
- * One range of memory that is mapped into the process, as JavaScript sees it: its ArrayBuffer, the views of it,
- * and its end.
+ * One range of memory that is mapped into the process, as JavaScript sees it: its ArrayBuffer, and its end.
  *
  * @module
  */
 import { constants as limits } from 'node:buffer';
 import { inspect } from 'node:util';
 import type { NativeBinding, NativeMapping } from './binding.js';
-import { checkInteger, checkOptionalInteger } from './check.js';
-import { invalidState, outOfRange, wrongType } from './errors.js';
+import { invalidState } from './errors.js';
+import { MappedBytes } from './mapped-bytes.js';
 
 /** Most bytes of one mapping: what an ArrayBuffer can have; 4 GiB on Node 20. */
 export const MAX_BYTE_LENGTH: number = limits.MAX_LENGTH;
-
-/** The constructor of a typed array, or `DataView`. */
-export interface ViewConstructor<T> {
-  new (buffer: ArrayBuffer, byteOffset: number, length: number): T;
-  /** Absent where the length of a view is counted in bytes. */
-  readonly BYTES_PER_ELEMENT?: number;
-}
 
 /** Present from Node 22. */
 const { transfer } = ArrayBuffer.prototype as { transfer?: (newByteLength: number) => ArrayBuffer };
@@ -42,19 +34,14 @@ export function mapShared(
 /**
  * A mapping. The memory appears in the process when it is made and is gone when {@link Mapping.release} returns.
  */
-export class Mapping {
+export class Mapping extends MappedBytes {
   readonly #native: NativeMapping;
   #buffer: ArrayBuffer | undefined;
-  #bytes: Uint8Array | undefined;
 
   /** @internal */
   constructor(native: NativeMapping) {
+    super(0, native.byteLength);
     this.#native = native;
-  }
-
-  /** Bytes of the mapping. */
-  get byteLength(): number {
-    return this.#native.byteLength;
   }
 
   /** Where it lies in this process. Means nothing to a device. */
@@ -83,37 +70,13 @@ export class Mapping {
    *
    * @throws ERR_INVALID_STATE after {@link Mapping.release}
    */
-  get buffer(): ArrayBuffer {
+  override get buffer(): ArrayBuffer {
     const native = this.native;
     if (this.#buffer === undefined) {
       this.#buffer = native.buffer();
       owners.set(this.#buffer, this);
     }
     return this.#buffer;
-  }
-
-  /**
-   * All of it as bytes.
-   *
-   * @throws ERR_INVALID_STATE after {@link Mapping.release}
-   */
-  get bytes(): Uint8Array {
-    const buffer = this.buffer;
-    this.#bytes ??= new Uint8Array(buffer);
-    return this.#bytes;
-  }
-
-  /**
-   * A view of a part of it. Shares the memory, copies nothing.
-   *
-   * @param Type - the constructor of a typed array, or `DataView`
-   * @param byteOffset - first byte, a multiple of the element's size
-   * @param length - elements (bytes for `DataView`); absent: all whole ones that follow
-   * @throws ERR_OUT_OF_RANGE if the view would not lie inside; ERR_INVALID_ARG_TYPE for another `Type`;
-   *   ERR_INVALID_STATE after {@link Mapping.release}
-   */
-  view<T>(Type: ViewConstructor<T>, byteOffset?: number, length?: number): T {
-    return viewOf(this.buffer, 0, this.byteLength, Type, byteOffset, length);
   }
 
   /**
@@ -129,7 +92,6 @@ export class Mapping {
       detach(this.#buffer, transfer);
     }
     this.#buffer = undefined;
-    this.#bytes = undefined;
   }
 
   [Symbol.dispose](): void {
@@ -151,82 +113,4 @@ function detach(buffer: ArrayBuffer, transfer: (newByteLength: number) => ArrayB
   } catch {
     // Marked, or carried off: it stays as it is, and is harmless.
   }
-}
-
-/**
- * A range of a mapping, for whoever shows it to users: the one ArrayBuffer, and views of the range.
- *
- * Each of its members throws what {@link MappedBytes.mapped} throws where the memory cannot be had.
- */
-export abstract class MappedBytes {
-  #bytes: Uint8Array | undefined;
-
-  /** Where in `buffer` it begins, in bytes. */
-  readonly byteOffset: number;
-  readonly byteLength: number;
-
-  /** @internal */
-  constructor(byteOffset: number, byteLength: number) {
-    this.byteOffset = byteOffset;
-    this.byteLength = byteLength;
-  }
-
-  /**
-   * The mapping, if its memory can be had as an ArrayBuffer.
-   *
-   * @internal
-   */
-  protected abstract mapped(): Mapping;
-
-  /** The one ArrayBuffer of the whole mapping. */
-  get buffer(): ArrayBuffer {
-    return this.mapped().buffer;
-  }
-
-  /** Its memory as bytes. */
-  get bytes(): Uint8Array {
-    const { buffer } = this;
-    this.#bytes ??= new Uint8Array(buffer, this.byteOffset, this.byteLength);
-    return this.#bytes;
-  }
-
-  /**
-   * A typed view of a part of it. Shares the memory, copies nothing; has length 0 once the memory was given back.
-   *
-   * @param Type - the constructor of a typed array, or `DataView`
-   * @param byteOffset - first byte, counted from the start of this range
-   * @param length - elements (bytes for `DataView`); absent: all whole ones that follow
-   * @throws ERR_OUT_OF_RANGE if the view would not lie inside, or in `buffer` not on a multiple of its element's size;
-   *   ERR_INVALID_ARG_TYPE for another `Type`
-   * @example
-   * const samples = buffer.view(Int16Array, 64, 128);
-   */
-  view<T>(Type: ViewConstructor<T>, byteOffset?: number, length?: number): T {
-    return viewOf(this.buffer, this.byteOffset, this.byteLength, Type, byteOffset, length);
-  }
-}
-
-/** A view of a part of `available` bytes, which begin at `base` in the buffer. */
-function viewOf<T>(
-  buffer: ArrayBuffer,
-  base: number,
-  available: number,
-  Type: ViewConstructor<T>,
-  byteOffset: number | undefined,
-  length: number | undefined,
-): T {
-  if (typeof Type !== 'function') {
-    throw wrongType('Type', 'the constructor of a typed array or DataView', Type);
-  }
-  const elementSize = Type.BYTES_PER_ELEMENT ?? 1;
-  const offset = checkOptionalInteger('byteOffset', byteOffset, 0, available, 0);
-  if ((base + offset) % elementSize !== 0) {
-    throw outOfRange('byteOffset', `a multiple of ${elementSize}`, byteOffset);
-  }
-  const most = Math.floor((available - offset) / elementSize);
-  return new Type(
-    buffer,
-    base + offset,
-    length === undefined ? most : checkInteger('length', length, 0, most),
-  );
 }

@@ -10,7 +10,7 @@ import { wrongType } from './errors.js';
 import { MAX_BYTE_LENGTH, Mapping } from './mapping.js';
 
 export type { SystemError } from './errors.js';
-export type { ViewConstructor } from './mapping.js';
+export type { ViewConstructor } from './mapped-bytes.js';
 export { Mapping };
 
 const INT32_MIN = -(2 ** 31);

@@ -5,37 +5,21 @@
  */
 import { inspect } from 'node:util';
 import { binding } from '../binding.js';
-import {
-  checkBoolean,
-  checkInteger,
-  checkOneOf,
-  checkOptions,
-  checkPowerOfTwo,
-  checkString,
-} from '../check.js';
-import { invalidState, isSystemError, outOfRange, wrongType, wrongValue } from '../errors.js';
+import { checkInteger, checkOneOf, checkOptions, checkString } from '../check.js';
+import { invalidState, isSystemError, wrongType, wrongValue } from '../errors.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { DmaBuffer } from './buffer.js';
 import type { DeviceInfo } from './info.js';
 import type { InterruptEvent, InterruptOptions, WaitOptions } from './interrupts.js';
 import { DEFAULT_DEVICE, openIospace } from './iospace.js';
 import { MemfdProvider } from './memfd.js';
-import { type MemoryType, memoryTypes, type WindowType, type Zone, zones } from './memory.js';
+import type { WindowType } from './memory.js';
 import { DmaPool, type PoolOptions } from './pool.js';
-import {
-  type MemoryRequest,
-  type ProvidedMemory,
-  type Provider,
-  type ProviderName,
-  providerNames,
-} from './provider.js';
-import { alternatives } from './refusal.js';
+import { type Provider, type ProviderName, providerNames } from './provider.js';
 import type { Registers } from './registers.js';
+import { type AllocOptions, allocate, checkAllocOptions } from './request.js';
 import { ArenaAttachment, ReservedArena } from './reserved-arena.js';
 import { IospaceMapping } from './window.js';
-
-/** The largest power of two that a `number` holds together with all integers below it. */
-const MAX_POWER = 2 ** 52;
 
 /** Which device to open, and through what. */
 export interface DeviceOptions {
@@ -46,38 +30,6 @@ export interface DeviceOptions {
    * first that can be opened, memfd only where no device was named. @defaultValue `'iospace'`
    */
   provider?: ProviderName | 'auto';
-}
-
-/** What memory to allocate. */
-export interface AllocOptions {
-  /** @defaultValue `'coherent'`; `'cached'` with memfd */
-  memory?: MemoryType;
-  /** Whether it must be in one piece for the device. Coherent memory always is. @defaultValue false */
-  contiguous?: boolean;
-  /** What its bus address, and that of each further segment, is a multiple of: a power of two. @defaultValue a page */
-  align?: number;
-  /**
-   * No segment crosses a multiple of this bus address: a power of two, at least a page, and at least `byteLength` where it
-   * must be in one piece. @defaultValue none
-   */
-  boundary?: number;
-  /** Where in physical memory it lies. @defaultValue wherever the device reaches */
-  zone?: Zone;
-  /** All of its bus addresses are below 2 to the power of this: 8 to 64. @defaultValue what the device reaches */
-  addressBits?: number;
-  /**
-   * Whether to take the next best type where the one asked for cannot be had: `buffer.memory.effective` names it. One that
-   * needs `sync` is taken in place of one that does not only where there is no other. @defaultValue false
-   *
-   * | asked for | next best, in this order |
-   * |---|---|
-   * | `cached` | `coherent`, `writecombine`, `uncached` |
-   * | `writecombine` | `coherent`, `uncached`, `cached` |
-   * | `uncached` | `writecombine`, `coherent`, `cached` |
-   * | `writethrough` | `cached`, `coherent`, `writecombine`, `uncached` |
-   * | `coherent` | `writecombine`, `uncached`, `cached`, in one piece |
-   */
-  fallback?: boolean;
 }
 
 /** What ends with the device. */
@@ -349,91 +301,6 @@ function openProvider(device: string | undefined, name: ProviderName | 'auto'): 
       isSystemError(error, 'ENOENT', 'EACCES', 'ENODEV', 'ENXIO')
     ) {
       return new MemfdProvider(native);
-    }
-    throw error;
-  }
-}
-
-type CheckedAllocOptions = MemoryRequest & { readonly fallback: boolean };
-
-function checkAllocOptions(
-  byteLength: number,
-  options: AllocOptions | undefined,
-  { defaultMemory, info }: Provider,
-): CheckedAllocOptions {
-  const known = checkOptions(options, [
-    'memory',
-    'contiguous',
-    'align',
-    'boundary',
-    'zone',
-    'addressBits',
-    'fallback',
-  ]);
-  const {
-    memory = defaultMemory,
-    contiguous = false,
-    align,
-    boundary,
-    zone,
-    addressBits,
-    fallback = false,
-  } = known;
-  checkOneOf('memory', memory, memoryTypes);
-  checkBoolean('contiguous', contiguous);
-  checkBoolean('fallback', fallback);
-  if (align !== undefined) {
-    checkPowerOfTwo('align', align, 1, MAX_POWER);
-  }
-  if (boundary !== undefined) {
-    checkPowerOfTwo('boundary', boundary, info.pageSize, MAX_POWER);
-    if (boundary < byteLength && (contiguous || memory === 'coherent')) {
-      throw outOfRange('boundary', `at least the ${byteLength} bytes, which must be in one piece`, boundary);
-    }
-  }
-  if (zone !== undefined) {
-    checkOneOf('zone', zone, zones);
-  }
-  if (addressBits !== undefined) {
-    checkInteger('addressBits', addressBits, 8, 64);
-  }
-  return {
-    memory,
-    contiguous,
-    align: align ?? 0,
-    boundary: boundary ?? 0,
-    zone,
-    addressBits: addressBits ?? 0,
-    fallback,
-  };
-}
-
-function allocate(
-  provider: Provider,
-  byteLength: number,
-  request: MemoryRequest,
-  fallback: boolean,
-): ProvidedMemory {
-  try {
-    return provider.alloc(byteLength, request);
-  } catch (error) {
-    if (!fallback || !isSystemError(error, 'EOPNOTSUPP')) {
-      throw error;
-    }
-    // What stands for coherent memory has one address, as that has.
-    const contiguous = request.contiguous || request.memory === 'coherent';
-    // Coherent memory, in one piece, cannot keep a boundary that is shorter.
-    const { boundary } = request;
-    const fits = (memory: MemoryType): boolean =>
-      memory !== 'coherent' || boundary === 0 || boundary >= byteLength;
-    for (const memory of alternatives(request.memory, provider.info).filter(fits)) {
-      try {
-        return provider.alloc(byteLength, { ...request, memory, contiguous });
-      } catch (other) {
-        if (!isSystemError(other, 'EOPNOTSUPP')) {
-          throw other;
-        }
-      }
     }
     throw error;
   }

@@ -15,16 +15,28 @@ import {
   zones,
   zonesFromMask,
 } from './memory.js';
+import * as uapi from './uapi.js';
 
-// By their numbers in kernel-module/uapi/iospace.h.
-const buses = ['none', 'pci', 'platform'] as const;
-const iommus = ['none', 'identity', 'translating'] as const;
-const poolKinds = ['none', 'coherent', 'cma'] as const;
+const buses = {
+  none: uapi.IOSPACE_BUS_NONE,
+  pci: uapi.IOSPACE_BUS_PCI,
+  platform: uapi.IOSPACE_BUS_PLATFORM,
+} as const;
+const iommus = {
+  none: uapi.IOSPACE_IOMMU_NONE,
+  identity: uapi.IOSPACE_IOMMU_IDENTITY,
+  translating: uapi.IOSPACE_IOMMU_TRANSLATING,
+} as const;
+const poolKinds = {
+  none: uapi.IOSPACE_POOL_NONE,
+  coherent: uapi.IOSPACE_POOL_COHERENT,
+  cma: uapi.IOSPACE_POOL_CMA,
+} as const;
 
 /** A device's own memory, from `memory-region` in the device tree: what its buffers are taken from, and nothing else. */
 export interface DevicePool {
   /** `'coherent'`: "shared-dma-pool" with "no-map"; `'cma'`: with "reusable". */
-  readonly kind: (typeof poolKinds)[number];
+  readonly kind: keyof typeof poolKinds;
   /** Physical address. */
   readonly start: bigint;
   readonly byteLength: number;
@@ -53,7 +65,7 @@ export interface DeviceInfo {
   /** What to open it by: `'iospace0'`; `'memfd'` for plain memory. */
   readonly name: string;
   /** What it is connected by; `'none'` where there is no hardware behind it. */
-  readonly bus: (typeof buses)[number];
+  readonly bus: keyof typeof buses;
   /** Its name on that bus: `'0000:00:01.0'`; empty without a bus. */
   readonly device: string;
   /** Highest bus address that it can use. */
@@ -61,7 +73,7 @@ export interface DeviceInfo {
   /** Whether it snoops the CPU's caches. */
   readonly coherent: boolean;
   /** What stands between it and memory. Only `'translating'` refuses what was not allocated for it. */
-  readonly iommu: (typeof iommus)[number];
+  readonly iommu: keyof typeof iommus;
   /** Bytes that DMA to a device that does not snoop must not share with the CPU's data. */
   readonly cacheLine: number;
   /** Bytes of the CPU's pages; buffers and windows are whole ones. */
@@ -175,17 +187,17 @@ export function infoFromNative(name: string, native: NativeInfo): DeviceInfo {
   const { version } = native;
   return deviceInfo({
     name,
-    bus: word(buses, buses[native.bus]),
+    bus: wordOf(buses, native.bus),
     device: native.device,
     dmaMask: native.dmaMask,
     coherent: native.coherent,
-    iommu: word(iommus, iommus[native.iommu]),
+    iommu: wordOf(iommus, native.iommu),
     cacheLine: native.cacheLine,
     pageSize: native.pageSize,
     memoryTypes: memoryTypesFromMask(memoryTypes, native.memoryTypes),
     zones: zonesFromMask(native.zones),
     pool: {
-      kind: word(poolKinds, poolKinds[native.pool]),
+      kind: wordOf(poolKinds, native.pool),
       start: native.poolStart,
       byteLength: bytes(native.poolBytes),
     },
@@ -217,12 +229,26 @@ function cmaFree(): number | undefined {
   return kilobytes === undefined ? undefined : Number(kilobytes) * 1024;
 }
 
-function word<T extends string>(known: readonly T[], value: string | undefined): T {
-  const found = known.find((candidate) => candidate === value);
-  if (found === undefined) {
-    throw new Error(`the kernel module says ${value}; this version of iospace knows ${known.join(', ')}`);
+function word<T extends string>(known: Readonly<Record<T, number>>, value: string): T {
+  if (!Object.hasOwn(known, value)) {
+    throw unknown(known, value);
   }
-  return found;
+  return value as T;
+}
+
+function wordOf<T extends string>(known: Readonly<Record<T, number>>, number: number): T {
+  for (const candidate in known) {
+    if (known[candidate] === number) {
+      return candidate;
+    }
+  }
+  throw unknown(known, number);
+}
+
+function unknown(known: object, value: string | number): Error {
+  return new Error(
+    `the kernel module says ${value}; this version of iospace knows ${Object.keys(known).join(', ')}`,
+  );
 }
 
 /** A count of bytes; "no limit" becomes the largest exact number. */

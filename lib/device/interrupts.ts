@@ -8,10 +8,7 @@
 import type { NativeBinding, NativePoller } from '../binding.js';
 import { checkInteger, checkOptionalInteger, checkOptions, checkSignal, checkString } from '../check.js';
 import { abortError, errno, notSupported, type SystemError, systemError } from '../errors.js';
-
-/** `enum iospace_interrupt_flags` and `enum iospace_interrupt_out_flags` of kernel-module/uapi/iospace.h. */
-const ENABLE = 1 << 0;
-const OUT_LEVEL = 1 << 0;
+import * as uapi from './uapi.js';
 
 /** The longest delay of a timer. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
@@ -220,7 +217,7 @@ export class Interrupts {
   /** A level-triggered line was masked when it fired; whoever was told has quieted the device by now. */
   #unmask(vector: Vector): void {
     if (vector.masked) {
-      this.#native.deviceInterrupt(this.#fd, vector.index, ENABLE, 0);
+      this.#native.deviceInterrupt(this.#fd, vector.index, uapi.IOSPACE_INTERRUPT_ENABLE, 0);
       vector.masked = false;
     }
   }
@@ -272,7 +269,13 @@ export class Interrupts {
     let vector = this.#vectors[index];
     if (vector === undefined) {
       const { flags, name } = this.#native.deviceInterrupt(this.#fd, index, 0, 0);
-      vector = { index, name, level: (flags & OUT_LEVEL) !== 0, delivered: 0n, masked: false };
+      vector = {
+        index,
+        name,
+        level: (flags & uapi.IOSPACE_INTERRUPT_LEVEL) !== 0,
+        delivered: 0n,
+        masked: false,
+      };
       this.#vectors[index] = vector;
     }
     return vector;

@@ -29,15 +29,8 @@ import type {
   Provider,
 } from './provider.js';
 import { whyNoWindow, whyRefused } from './refusal.js';
-import { REGISTERS_MMAP, Registers } from './registers.js';
-
-// Of kernel-module/uapi/iospace.h.
-const ALLOC_CONTIGUOUS = 1 << 0;
-const ALLOC_NEEDS_SYNC = 1 << 0;
-const SYNC_FOR_DEVICE = 1 << 0;
-const SYNC_FOR_CPU = 1 << 1;
-const ARENA_ATTACH = 1 << 0;
-const ARENA_SIDE_BY_SIDE = 1 << 0;
+import { Registers } from './registers.js';
+import * as uapi from './uapi.js';
 
 /** Segments read in one call. */
 const SEGMENT_BATCH = 1024;
@@ -127,7 +120,7 @@ class IospaceProvider implements Provider {
         this.fd,
         memoryTypeToNumber(memory),
         byteLength,
-        contiguous ? ALLOC_CONTIGUOUS : 0,
+        contiguous ? uapi.IOSPACE_ALLOC_CONTIGUOUS : 0,
         align,
         boundary,
         zoneToNumber(zone),
@@ -141,7 +134,7 @@ class IospaceProvider implements Provider {
         mapping: mapShared(native, this.fd, byteLength, mmapOffset, 'write'),
         memory: memoryTypeFromNumber(memoryTypes, allocation.memory),
         segments: this.#segments(allocation, byteLength),
-        ...((flags & ALLOC_NEEDS_SYNC) !== 0 && {
+        ...((flags & uapi.IOSPACE_ALLOC_NEEDS_SYNC) !== 0 && {
           sync: (turn, offset, length) => this.#sync(handle, byteLength, turn, offset, length),
         }),
         free,
@@ -201,7 +194,7 @@ class IospaceProvider implements Provider {
         `${offset} to ${end}`,
       );
     }
-    const flags = turn === 'device' ? SYNC_FOR_DEVICE : SYNC_FOR_CPU;
+    const flags = turn === 'device' ? uapi.IOSPACE_SYNC_FOR_DEVICE : uapi.IOSPACE_SYNC_FOR_CPU;
     this.#native.deviceSync(this.fd, handle, flags, offset, end - offset);
   }
 
@@ -243,7 +236,7 @@ class IospaceProvider implements Provider {
         physicalAddress: address,
         byteLength,
         memoryTypes: memoryTypesFromMask(windowTypes, memoryTypes),
-        sideBySide: (flags & ARENA_SIDE_BY_SIDE) !== 0,
+        sideBySide: (flags & uapi.IOSPACE_ARENA_SIDE_BY_SIDE) !== 0,
       };
     });
   }
@@ -254,7 +247,7 @@ class IospaceProvider implements Provider {
         `this device, which reaches 0x${this.info.dmaMask.toString(16)}, cannot reach all of the arena, or this kernel cannot map it for the device's IOMMU`,
     };
     return explained({ path: this.#path }, hints, () =>
-      this.#native.deviceArena(this.fd, index, ARENA_ATTACH),
+      this.#native.deviceArena(this.fd, index, uapi.IOSPACE_ARENA_ATTACH),
     ).dmaAddress;
   }
 
@@ -276,7 +269,7 @@ class IospaceProvider implements Provider {
   }
 
   #registersAt(mmapOffset: bigint, pageOffset: number, byteLength: number): Registers {
-    const info = { flags: REGISTERS_MMAP, byteLength, mmapOffset, pageOffset, name: '' };
+    const info = { flags: uapi.IOSPACE_REGISTERS_MMAP, byteLength, mmapOffset, pageOffset, name: '' };
     return new Registers(new this.#native.Registers(this.fd, 0, info), info);
   }
 

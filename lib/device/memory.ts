@@ -1,9 +1,9 @@
 /**
- * The words for memory: what it is to the CPU, and where it lies. Words are this library's, their numbers those of
- * `enum iospace_memory` and `enum iospace_zone` in kernel-module/uapi/iospace.h.
+ * The words for memory: what it is to the CPU, and where it lies.
  *
  * @module
  */
+import * as uapi from './uapi.js';
 
 /**
  * What a buffer's memory is to the CPU.
@@ -32,15 +32,19 @@ export type WindowType = Exclude<MemoryType, 'coherent'> | 'device';
 export type Zone = 'dma' | 'dma32' | 'normal';
 
 const numbers: Readonly<Record<MemoryType | WindowType, number>> = {
-  cached: 1,
-  writecombine: 2,
-  uncached: 3,
-  writethrough: 4,
-  coherent: 5,
-  device: 6,
+  cached: uapi.IOSPACE_MEMORY_CACHED,
+  writecombine: uapi.IOSPACE_MEMORY_WRITECOMBINE,
+  uncached: uapi.IOSPACE_MEMORY_UNCACHED,
+  writethrough: uapi.IOSPACE_MEMORY_WRITETHROUGH,
+  coherent: uapi.IOSPACE_MEMORY_COHERENT,
+  device: uapi.IOSPACE_MEMORY_DEVICE,
 };
 
-const zoneNumbers: Readonly<Record<Zone, number>> = { dma: 1, dma32: 2, normal: 3 };
+const zoneNumbers: Readonly<Record<Zone, number>> = {
+  dma: uapi.IOSPACE_ZONE_DMA,
+  dma32: uapi.IOSPACE_ZONE_DMA32,
+  normal: uapi.IOSPACE_ZONE_NORMAL,
+};
 
 /** All types of buffers that this version knows. */
 export const memoryTypes: readonly MemoryType[] = [
@@ -91,7 +95,7 @@ export function memoryTypesFromMask<T extends MemoryType | WindowType>(
 
 /** Any zone where none is named. */
 export function zoneToNumber(zone: Zone | undefined): number {
-  return zone === undefined ? 0 : zoneNumbers[zone];
+  return zone === undefined ? uapi.IOSPACE_ZONE_ANY : zoneNumbers[zone];
 }
 
 export function zonesFromMask(mask: number): Zone[] {

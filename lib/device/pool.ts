@@ -114,12 +114,12 @@ export class DmaPool {
   constructor(size: number, options: PoolOptions | undefined, device: PoolDevice) {
     checkInteger('size', size, 1, MAX_BYTE_LENGTH);
     const { align = 1, boundary, zero = false } = checkOptions(options, ['align', 'boundary', 'zero']);
-    checkPowerOfTwo('align', align, 1, 2 ** 52);
+    checkPowerOfTwo('align', align, 1);
     checkBoolean('zero', zero);
     this.size = roundUp(size, align);
     this.align = align;
     this.boundary = boundary;
-    if (boundary !== undefined && checkPowerOfTwo('boundary', boundary, 1, 2 ** 52) < this.size) {
+    if (boundary !== undefined && checkPowerOfTwo('boundary', boundary, 1) < this.size) {
       throw outOfRange('boundary', `at least the ${this.size} bytes of a block`, boundary);
     }
     this.#chunkLength = roundUp(this.size, device.pageSize);

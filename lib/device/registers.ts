@@ -8,11 +8,7 @@ import { inspect } from 'node:util';
 import type { NativeRegisters, NativeRegistersInfo } from '../binding.js';
 import { checkInteger, checkUint64 } from '../check.js';
 import { notSupported } from '../errors.js';
-
-/** `enum iospace_registers_flags` of kernel-module/uapi/iospace.h. */
-export const REGISTERS_MMAP = 1 << 0;
-const REGISTERS_PORT = 1 << 1;
-const REGISTERS_PREFETCHABLE = 1 << 2;
+import * as uapi from './uapi.js';
 
 /** What a window is. */
 export interface RegistersFlags {
@@ -57,9 +53,9 @@ export class Registers {
     this.byteLength = info.byteLength;
     this.name = info.name;
     this.flags = {
-      mapped: (info.flags & REGISTERS_MMAP) !== 0,
-      port: (info.flags & REGISTERS_PORT) !== 0,
-      prefetchable: (info.flags & REGISTERS_PREFETCHABLE) !== 0,
+      mapped: (info.flags & uapi.IOSPACE_REGISTERS_MMAP) !== 0,
+      port: (info.flags & uapi.IOSPACE_REGISTERS_PORT) !== 0,
+      prefetchable: (info.flags & uapi.IOSPACE_REGISTERS_PREFETCHABLE) !== 0,
     };
   }
 

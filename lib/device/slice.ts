@@ -7,7 +7,7 @@ import { inspect } from 'node:util';
 import { binding } from '../binding.js';
 import { checkInteger, checkRange } from '../check.js';
 import { invalidState, notSupported } from '../errors.js';
-import { MappedBytes, type Mapping } from '../mapping.js';
+import { MappedBytes } from '../mapped-bytes.js';
 import type { DmaSegment, ProvidedMemory } from './provider.js';
 
 /**
@@ -34,6 +34,10 @@ export class DmaSlice extends MappedBytes {
       super(byteOffset, byteLength);
       this.#memory = source;
     }
+  }
+
+  override get buffer(): ArrayBuffer {
+    return this.#live().mapping.buffer;
   }
 
   /** Whether the memory was given back. */
@@ -121,11 +125,6 @@ export class DmaSlice extends MappedBytes {
     if (sync !== undefined && bytes > 0) {
       sync('cpu', this.byteOffset + offset, bytes);
     }
-  }
-
-  /** @internal */
-  protected override mapped(): Mapping {
-    return this.#live().mapping;
   }
 
   #live(): ProvidedMemory {

@@ -5,7 +5,8 @@
  */
 import { inspect } from 'node:util';
 import { invalidState, notSupported } from '../errors.js';
-import { MappedBytes, Mapping } from '../mapping.js';
+import { MappedBytes } from '../mapped-bytes.js';
+import { Mapping } from '../mapping.js';
 import type { WindowType } from './memory.js';
 import type { ProvidedWindow } from './provider.js';
 import { Registers } from './registers.js';
@@ -46,6 +47,14 @@ export class IospaceMapping extends MappedBytes {
     this.memory = Object.freeze({ requested, effective: memory });
   }
 
+  override get buffer(): ArrayBuffer {
+    const content = this.#live();
+    if (!(content instanceof Mapping)) {
+      throw notSupported('buffer', 'registers are never an ArrayBuffer: use the registers of this window');
+    }
+    return content.buffer;
+  }
+
   /**
    * What is mapped, as registers. Offsets count from `physicalAddress`.
    *
@@ -76,15 +85,6 @@ export class IospaceMapping extends MappedBytes {
 
   [Symbol.dispose](): void {
     this.unmap();
-  }
-
-  /** @internal */
-  protected override mapped(): Mapping {
-    const content = this.#live();
-    if (!(content instanceof Mapping)) {
-      throw notSupported('buffer', 'registers are never an ArrayBuffer: use the registers of this window');
-    }
-    return content;
   }
 
   #live(): Mapping | Registers {

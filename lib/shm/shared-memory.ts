@@ -6,7 +6,8 @@
 import { inspect } from 'node:util';
 import { checkRange } from '../check.js';
 import { errno, invalidState, systemError } from '../errors.js';
-import { MappedBytes, type Mapping } from '../mapping.js';
+import { MappedBytes } from '../mapped-bytes.js';
+import type { Mapping } from '../mapping.js';
 
 /** What a shared memory is, beside its mapping. */
 export interface SharedMemoryDescription {
@@ -57,6 +58,14 @@ export class SharedMemory extends MappedBytes {
     return this.#description.readOnly;
   }
 
+  override get buffer(): ArrayBuffer {
+    const mapping = this.#open();
+    if (this.readOnly) {
+      throw systemError(errno.EACCES, 'buffer', { path: this.name, hint: 'opened readOnly; read() copies' });
+    }
+    return mapping.buffer;
+  }
+
   get closed(): boolean {
     return this.#mapping.released;
   }
@@ -96,15 +105,6 @@ export class SharedMemory extends MappedBytes {
       throw invalidState('the shared memory is closed');
     }
     return this.#mapping;
-  }
-
-  /** @internal */
-  protected override mapped(): Mapping {
-    const mapping = this.#open();
-    if (this.readOnly) {
-      throw systemError(errno.EACCES, 'buffer', { path: this.name, hint: 'opened readOnly; read() copies' });
-    }
-    return mapping;
   }
 
   /** Shows what it is. Touches no memory. */
