@@ -84,7 +84,7 @@ function openDevice(path: string): number {
     if (isSystemError(error, 'EACCES')) {
       throw systemError(errno.EACCES, 'open', {
         path,
-        hint: 'run as root, or give a group access by a udev rule',
+        hint: 'run as root, or give a group access: kernel-module/packaging/60-iospace.rules says how',
       });
     }
     throw error;
@@ -189,9 +189,9 @@ class IospaceProvider implements Provider {
     const end = offset + length === byteLength ? roundUp(byteLength, cacheLine) : offset + length;
     if (!coherent && (offset % cacheLine !== 0 || end % cacheLine !== 0)) {
       throw outOfRange(
-        'offset and length',
-        `whole cache lines of ${cacheLine} bytes, because this device does not snoop`,
-        `${offset} to ${end}`,
+        'the range to sync',
+        `whole cache lines of ${cacheLine} bytes, counted from the start of the buffer, because this device does not snoop`,
+        `bytes ${offset} to ${end}`,
       );
     }
     const flags = turn === 'device' ? uapi.IOSPACE_SYNC_FOR_DEVICE : uapi.IOSPACE_SYNC_FOR_CPU;
