@@ -332,7 +332,7 @@ describe('sync', () => {
       expect(() => buffer.syncForCpu(offset, length)).toThrow(code('ERR_OUT_OF_RANGE'));
     }
     expect(() => buffer.subarray(32).syncForDevice()).toThrow(
-      "expected whole cache lines of 64 bytes, because this device does not snoop for offset and length, got '32 to 5056'",
+      "expected whole cache lines of 64 bytes, counted from the start of the buffer, because this device does not snoop for the range to sync, got 'bytes 32 to 5056'",
     );
     expect(fake.syncs).toHaveLength(3);
   });
