@@ -132,7 +132,11 @@ export class Witness {
       });
       return { ...result, stdout };
     } catch (error) {
-      throw failure ?? error;
+      const reason = failure ?? error;
+      if (reason instanceof Error) {
+        reason.message += `\n${stdout}`;
+      }
+      throw reason;
     } finally {
       answers.end();
     }

@@ -1,11 +1,12 @@
 /** Starts and ends processes that hold a device. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { SOON } from './edu.js';
 
 /** Starts `holder.js`; resolves with the first thing that it says. */
 export async function hold(
   device: string,
-  count: number,
+  count: number | 'each',
   bytes: number,
   user?: number,
 ): Promise<{ child: ChildProcess; said: unknown }> {
@@ -28,7 +29,7 @@ export async function kill(child: ChildProcess): Promise<void> {
 }
 
 /** Waits until `condition` holds: a file is released on the way out of its last process, not before its parent knows. */
-export async function eventually(condition: () => boolean, timeout = 5000): Promise<boolean> {
+export async function eventually(condition: () => boolean, timeout = SOON): Promise<boolean> {
   for (const end = performance.now() + timeout; performance.now() < end; ) {
     if (condition()) {
       return true;

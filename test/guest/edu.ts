@@ -24,8 +24,11 @@ const COMMAND_INTERRUPT = 4;
 const DEVICE_MEMORY = 0x40000n;
 export const DEVICE_MEMORY_LENGTH = 4095;
 
+/** How many times as long as elsewhere everything may take on this machine. */
+export const PATIENCE = Number(process.env['IOSPACE_PATIENCE'] ?? 1);
+
 /** A generous time for an emulated machine, in milliseconds. */
-export const SOON = 10_000;
+export const SOON = 10_000 * PATIENCE;
 
 export function findEdu(): DeviceInfo {
   const info = listDevices().find(({ bus }) => bus === 'pci');
@@ -113,8 +116,9 @@ export function counters(name: string): Counters {
   };
 }
 
-/** Free memory of the machine, in bytes. */
+/** Free memory of the machine, in bytes, with what each processor keeps at hand. */
 export function memFree(): number {
-  const [, kilobytes] = /^MemFree:\s+(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8')) ?? [];
-  return Number(kilobytes) * 1024;
+  const counts = readFileSync('/proc/zoneinfo', 'utf8').matchAll(/^ +(?:nr_free_pages|count:) +(\d+)$/gm);
+  const pages = [...counts].reduce((sum, [, count]) => sum + Number(count), 0);
+  return pages * findEdu().pageSize;
 }

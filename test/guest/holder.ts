@@ -1,15 +1,17 @@
 /**
- * A process that holds buffers of a device until it is killed. Started by the tests:
+ * A process that holds memory of a device until it is killed: COUNT buffers, or one `each` of every kind. Started by the
+ * tests:
  *
- *     holder.js DEVICE COUNT BYTES [UID]
+ *     holder.js DEVICE COUNT|each BYTES [UID]
  *
  * With UID it gives root up first, but not before the library is loaded: where that lies, only root may be able to read.
  * It reports `'holding'`, or the message of the error that kept it from it, to its parent.
  */
-import { type DmaBuffer, DmaDevice } from 'iospace';
+import { DmaDevice, type MappedBytes } from 'iospace';
+import { holdEach } from './holdings.js';
 
 const [device = '', count, bytes, user] = process.argv.slice(2);
-const held: DmaBuffer[] = [];
+const held: MappedBytes[] = [];
 try {
   if (user !== undefined) {
     DmaDevice.open({ provider: 'memfd' }).close();
@@ -17,10 +19,15 @@ try {
     process.setuid?.(Number(user));
   }
   const open = DmaDevice.open(device);
+  if (count === 'each') {
+    held.push(...holdEach(open, Number(bytes)).map(({ memory }) => memory));
+    open.registers(0).read32(0);
+  }
   for (let n = 0; n < Number(count); n++) {
-    const buffer = open.alloc(Number(bytes));
-    buffer.bytes.fill(0xa5);
-    held.push(buffer);
+    held.push(open.alloc(Number(bytes)));
+  }
+  for (const memory of held) {
+    memory.bytes.fill(0xa5);
   }
   // Keeps the process, and what it holds.
   setInterval(() => held.length, 1000);

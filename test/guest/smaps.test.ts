@@ -1,60 +1,66 @@
 /** The kernel's own word on what the mappings of a process are: `/proc/self/smaps`. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { DmaDevice, listDevices } from 'iospace';
 import { findEdu, openEdu } from './edu.js';
+import { kindsOf } from './holdings.js';
+import { flagsOf, mapped, mappingsOf, pageSize } from './witness.js';
 
 const { name } = findEdu();
 
-/** Length in KiB and VmFlags of each mapping of the device. */
-function mappings(): { kilobytes: number; flags: string[] }[] {
-  return readFileSync('/proc/self/smaps', 'utf8')
-    .split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)
-    .filter((entry) => entry.split('\n', 1)[0]?.endsWith(`/dev/${name}`))
-    .map((entry) => ({
-      kilobytes: Number(/^Size:\s+(\d+) kB$/m.exec(entry)?.[1]),
-      flags: /^VmFlags: (.*)$/m.exec(entry)?.[1]?.trim().split(' ') ?? [],
-    }));
+/** What holds for all of them: shared, not executable, in no core dump, and not to be expanded. */
+function checkCommon(flags: readonly string[]): void {
+  for (const flag of ['rd', 'sh', 'dd', 'de']) {
+    assert.ok(flags.includes(flag), `${flag} is not in ${flags}`);
+  }
+  assert.ok(!flags.includes('ex') && !flags.includes('me'), `${flags}`);
 }
 
-test('memory and registers are io, not dumped and not expanded; nothing is executable', () => {
-  using device = openEdu();
-  using buffer = device.alloc(3 * 4096);
-  buffer.bytes.fill(1);
-  const registers = device.registers(0);
-  const found = mappings();
-  console.log(found);
-
-  const memory = found.filter(({ kilobytes }) => kilobytes === 12);
-  const window = found.filter(({ kilobytes }) => kilobytes === registers.byteLength / 1024);
-  assert.equal(memory.length, 1);
-  assert.equal(window.length, 1);
-  for (const { flags } of [...memory, ...window]) {
-    for (const flag of ['rd', 'wr', 'sh', 'io', 'dd', 'de']) {
-      assert.ok(flags.includes(flag), `${flag} is not in ${flags}`);
+for (const info of listDevices()) {
+  test(`${info.name}: memory of every kind is page numbers alone, but for cached buffers, which are pages`, () => {
+    using device = DmaDevice.open(info.name);
+    for (const kind of kindsOf(device, 4 * pageSize)) {
+      const { made, range } = mapped(info.name, kind.make);
+      made.bytes.fill(1);
+      const flags = flagsOf(range);
+      checkCommon(flags);
+      assert.ok(flags.includes('wr'), kind.name);
+      // Nobody can take hold of what is `io` and `pf`: there are no pages to count.
+      for (const flag of ['io', 'pf']) {
+        assert.equal(flags.includes(flag), kind.name !== 'cached', `${kind.name}: ${flags}`);
+      }
     }
-  }
-  for (const { flags } of found) {
-    assert.ok(!flags.includes('ex') && !flags.includes('me'));
-    assert.ok(flags.includes('dd') && flags.includes('de'));
-  }
+  });
+}
+
+test('registers are page numbers alone', () => {
+  using device = openEdu();
+  const { byteLength } = device.registers(0);
+  const [window, ...others] = mappingsOf(name).filter((mapping) => mapping.byteLength === byteLength);
+  assert.ok(window !== undefined && others.length === 0);
+  const flags = flagsOf(window);
+  checkCommon(flags);
+  assert.ok(flags.includes('wr') && flags.includes('io') && flags.includes('pf'), `${flags}`);
 });
 
 test('the status page can never be written', () => {
   using device = openEdu();
   device.registers(0);
-  const pages = mappings().filter(({ kilobytes }) => kilobytes === 4);
-  assert.equal(pages.length, 1);
-  assert.ok(pages.every(({ flags }) => !flags.includes('wr') && !flags.includes('mw')));
+  const [page, ...others] = mappingsOf(name).filter(({ offset }) => offset === 0n);
+  assert.ok(page !== undefined && others.length === 0);
+  assert.equal(page.byteLength, pageSize);
+  const flags = flagsOf(page);
+  checkCommon(flags);
+  assert.ok(!flags.includes('wr') && !flags.includes('mw'), `${flags}`);
 });
 
 test('what is freed is gone from the process', () => {
   using device = openEdu();
   device.alloc(4096).free();
-  const before = mappings().length;
+  const before = mappingsOf(name).length;
   const buffer = device.alloc(5 * 4096);
   buffer.bytes.fill(1);
-  assert.equal(mappings().length, before + 1);
+  assert.equal(mappingsOf(name).length, before + 1);
   buffer.free();
-  assert.equal(mappings().length, before);
+  assert.equal(mappingsOf(name).length, before);
 });

@@ -152,6 +152,12 @@ export function mappingsOf(name: string): DeviceMapping[] {
   });
 }
 
+/** `VmFlags` of `/proc/self/smaps`. */
+export function flagsOf({ address }: Range): string[] {
+  const entry = new RegExp(`^${address.toString(16).padStart(8, '0')}-(?:.*\n)*?VmFlags: (.*)$`, 'm');
+  return entry.exec(readFileSync('/proc/self/smaps', 'utf8'))?.[1]?.trim().split(' ') ?? [];
+}
+
 /** Makes something, and finds the mapping of the device that it made. Registers make one of the status page beside. */
 export function mapped<T>(name: string, make: () => T): { made: T; range: DeviceMapping } {
   const before = new Set(mappingsOf(name).map(({ address }) => address));
