@@ -1,8 +1,18 @@
 /** Data through the device: what it read is what we wrote, what it wrote is what we read. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { closeSync, constants, openSync, readFileSync, readSync } from 'node:fs';
 import { test } from 'node:test';
-import { DEVICE_MEMORY_LENGTH, fromDevice, openEdu, toDevice } from './edu.js';
+import { fileURLToPath } from 'node:url';
+import type { DmaBuffer, DmaDevice, MemoryType } from 'iospace';
+import { DEVICE_MEMORY_LENGTH, findEdu, fromDevice, openEdu, toDevice } from './edu.js';
+import { isFilledWith, pageSize } from './witness.js';
+
+const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
+
+/** What is copied at once: less than the device's own memory, and a part of every page. */
+const PIECE = 2048;
+const LENGTH = 8 * pageSize + 100;
 
 test('out and back, in many lengths', async () => {
   using device = openEdu();
@@ -55,4 +65,77 @@ test('many buffers, each with its own data', async () => {
     target.syncForCpu();
     assert.deepEqual(Buffer.from(target.bytes), data);
   }
+});
+
+/** A buffer in several segments. Coherent memory is in one, always. */
+function scattered(device: DmaDevice, memory: MemoryType): DmaBuffer {
+  if (memory === 'coherent') {
+    return device.alloc(LENGTH);
+  }
+  // Memory that is kept for reuse is given out again piece by piece.
+  const pages = Array.from({ length: 16 }, () => device.alloc(pageSize, { memory }));
+  for (const [index, page] of pages.entries()) {
+    if (index % 2 === 0) {
+      page.free();
+    }
+  }
+  const buffer = device.alloc(LENGTH, { memory, boundary: 4 * pageSize });
+  assert.ok(buffer.segments.length > 1, memory);
+  return buffer;
+}
+
+/** What a program tells the device of a buffer. */
+function* piecesOf({ segments }: DmaBuffer): Generator<{ dmaAddress: bigint; length: number }> {
+  for (const { dmaAddress, length } of segments) {
+    for (let offset = 0; offset < length; offset += PIECE) {
+      yield { dmaAddress: dmaAddress + BigInt(offset), length: Math.min(PIECE, length - offset) };
+    }
+  }
+}
+
+for (const memory of findEdu().memoryTypes) {
+  test(`${memory} memory: out of it and into it, segment by segment`, async () => {
+    using device = openEdu();
+    const [source, target] = [scattered(device, memory), scattered(device, memory)];
+    const data = randomBytes(LENGTH);
+    source.bytes.set(data);
+    target.bytes.fill(0xee);
+    source.syncForDevice();
+    target.syncForDevice();
+    const into = [...piecesOf(target)];
+    for (const [index, { dmaAddress, length }] of [...piecesOf(source)].entries()) {
+      await toDevice(device, dmaAddress, length);
+      const { dmaAddress: there = 0n, length: room } = into[index] ?? {};
+      assert.equal(room, length);
+      await fromDevice(device, there, length);
+    }
+
+    // Where it bounces, what the device wrote is here once its turn was ended, and not before.
+    const isElsewhere = bounces && memory === 'cached';
+    assert.equal(isFilledWith(target.bytes, 0xee), isElsewhere);
+    target.syncForCpu(pageSize, pageSize);
+    assert.ok(data.subarray(pageSize, 2 * pageSize).equals(target.bytes.subarray(pageSize, 2 * pageSize)));
+    assert.equal(isFilledWith(target.bytes.subarray(2 * pageSize), 0xee), isElsewhere);
+    target.syncForCpu();
+    assert.ok(data.equals(target.bytes));
+  });
+}
+
+test('a file, read past the page cache into cached memory, goes to the device', async () => {
+  using device = openEdu();
+  using source = device.alloc(2 * pageSize, { memory: 'cached' });
+  using target = device.alloc(PIECE);
+  const file = fileURLToPath(import.meta.url);
+  const fd = openSync(file, constants.O_RDONLY | constants.O_DIRECT);
+  try {
+    assert.ok(readSync(fd, source.bytes, 0, pageSize, 0) >= PIECE);
+  } finally {
+    closeSync(fd);
+  }
+  source.syncForDevice();
+  const [{ dmaAddress = 0n } = {}] = source.segments;
+  await toDevice(device, dmaAddress, PIECE);
+  await fromDevice(device, target.dmaAddress, PIECE);
+  target.syncForCpu();
+  assert.ok(readFileSync(file).subarray(0, PIECE).equals(target.bytes));
 });
