@@ -329,6 +329,7 @@ static const struct {
 	{ "registers", test_registers },
 	{ "interrupts", test_interrupts },
 	{ "transfer", test_transfer },
+	{ "compat", test_compat },
 	{ "pool", test_pool },
 	{ "converted", test_converted },
 	{ "arena", test_arena },

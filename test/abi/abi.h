@@ -109,6 +109,7 @@ void test_placement(void);
 void test_registers(void);
 void test_interrupts(void);
 void test_transfer(void);
+void test_compat(void);
 void test_pool(void);
 void test_converted(void);
 void test_arena(void);

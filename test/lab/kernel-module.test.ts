@@ -1,22 +1,24 @@
 /**
- * Builds the kernel module against each kernel with every warning on (W=1) and, where it can, under sparse: not a line
- * may come.
+ * The kernel module as it is built and loaded. Builds it against each kernel with every warning on (W=1) and, where it
+ * can, under sparse: not a line may come. Loads it with each parameter that is wrong.
  *
  * Needs the lab's Debian packages and sparse; `node lib/lab/setup.mjs test` installs them.
  */
 import { execFile } from 'node:child_process';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Machine } from '../../lib/lab/index.js';
 import { fetchKernel } from '../../lib/lab/kernels.js';
 import { kbuildArguments } from '../../lib/lab/module.js';
 import { chosenMachines, kernelOf } from '../machines.js';
 
 const run = promisify(execFile);
-const sources = fileURLToPath(new URL('../../kernel-module', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const sources = `${root}kernel-module`;
 
 /** Neither for 7.x, whose `__typeof_unqual__` sparse 0.6.4 does not know, nor for riscv64, whose `-march` it refuses. */
 const sparse = ['C=2', 'CF=-Wsparse-error'];
@@ -44,4 +46,123 @@ test.each([...kernels])('%s: no warning', async (_name, { name, arch }) => {
   } finally {
     await rm(copy, { recursive: true, force: true });
   }
+});
+
+describe('pc: parameters at load', () => {
+  /** Memory that the kernel is told to leave alone; the machine has 1 GiB. */
+  const start = 0x2000_0000;
+  const size = 32 << 20;
+  let machine: Machine;
+
+  const sh = (command: string) => machine.run(['sh', '-c', command], { timeout: 60 });
+  const inReserved = (offset: number) => `0x${(start + offset).toString(16)}`;
+
+  /** A list of so many ranges of 64 KiB, from an offset in the reserved memory on. */
+  const ranges = (count: number, offset = 0) =>
+    Array.from({ length: count }, (_, n) => `64K@${inReserved(offset + n * 0x1_0000)}`).join(',');
+
+  /** Loads the module: the errno, which insmod exits with, and what the kernel's log says. */
+  async function load(parameters: string): Promise<{ errno: number | null; log: string }> {
+    await sh('dmesg -c > /dev/null');
+    const { code } = await sh(`insmod /lab/iospace.ko ${parameters}`);
+    const { stdout } = await sh('dmesg');
+    return { errno: code, log: stdout };
+  }
+
+  beforeAll(async () => {
+    machine = await Machine.boot({
+      devices: ['edu'],
+      memory: '1G',
+      append: `memmap=${size >> 20}M$0x${start.toString(16)}`,
+      mounts: [root],
+    });
+    expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
+  });
+  afterAll(() => machine?.close());
+
+  const { EINVAL, ERANGE } = constants.errno;
+
+  test.each([
+    ['arena=1M', EINVAL, 'arena: expected SIZE@ADDRESS[,SIZE@ADDRESS...], got "1M"'],
+    ['arena=1M@', EINVAL, 'arena: expected SIZE@ADDRESS'],
+    ['arena=@0x20000000', EINVAL, 'arena: expected SIZE@ADDRESS'],
+    ['arena=1M@0x20000000,', EINVAL, 'arena: expected SIZE@ADDRESS'],
+    ['arena=1M@0x20000000;1M@0x20100000', EINVAL, 'arena: expected SIZE@ADDRESS'],
+    ['arena=0@0x20000000', EINVAL, 'is empty'],
+    ['arena=1M@0x20000800', EINVAL, 'is not whole pages'],
+    ['arena=1000@0x20000000', EINVAL, 'is not whole pages'],
+    ['arena=2M@0xfffffffffff00000', EINVAL, 'wraps around the end of all addresses'],
+    ['arena=1M@0xfffffffffff00000', EINVAL, 'lies beyond what this CPU can address'],
+    ['arena=1M@0x10000000000000', EINVAL, 'lies beyond what this CPU can address'],
+    ['arena=1M@0x1000000', EINVAL, 'lies over memory that the system uses'],
+    [`arena=1M@${inReserved(size - 0x8_0000)}`, EINVAL, 'lies over memory that the system uses'],
+    ['arena=1M@0x20000000,1M@0x20080000', EINVAL, '0x100000@0x20080000 overlaps another arena'],
+    ['arena=4K@0xfec00000', EINVAL, 'belongs to another driver'],
+    ['arena=1M@0x300000000', EINVAL, 'is no memory'],
+    ['allow=1M', EINVAL, 'allow: expected SIZE@ADDRESS'],
+    ['allow=1M@0x1000000', EINVAL, 'lies over memory that the system uses'],
+    ['allow=1M@0x20000000,1M@0x200ff000', EINVAL, 'overlaps another range of the parameter'],
+    ['arena=1M@0x20000000 allow=1M@0x200ff000', EINVAL, 'overlaps an arena'],
+    ['arena=1M@0x20000000 arena_reserve=1048577', EINVAL, 'more than the 1048576 bytes of the arenas'],
+    ['arena_reserve=-1', EINVAL, 'arena_reserve'],
+    ['arena_reserve=18446744073709551616', ERANGE, 'arena_reserve'],
+    ['arena_max_blocks=4294967296', ERANGE, 'arena_max_blocks'],
+    ['arena_max_blocks=few', EINVAL, 'arena_max_blocks'],
+    ['max_file_bytes=-1', EINVAL, 'max_file_bytes'],
+    ['max_total_bytes=18446744073709551616', ERANGE, 'max_total_bytes'],
+    ['max_converted_bytes=1M', EINVAL, 'max_converted_bytes'],
+  ])('%s', async (parameters, errno, sentence) => {
+    const loaded = await load(`'${parameters.replaceAll(' ', "' '")}'`);
+    expect(loaded).toMatchObject({ errno });
+    expect(loaded.log).toContain(sentence);
+    const { stdout } = await sh('ls /sys/module; cat /proc/iomem');
+    expect(stdout).not.toContain('iospace');
+  });
+
+  test.each([
+    ['arena', 'is one arena too many'],
+    ['allow', 'is one range too many'],
+  ])('%s: 17 ranges', async (parameter, sentence) => {
+    const loaded = await load(`${parameter}=${ranges(17)}`);
+    expect(loaded).toMatchObject({ errno: EINVAL });
+    expect(loaded.log).toContain(sentence);
+  });
+
+  test("an arena over a device's registers, which nobody has claimed", async () => {
+    const { stdout } = await sh('cat /sys/bus/pci/devices/0000:00:01.0/resource');
+    const bar = /^0x0*([1-9a-f][0-9a-f]+) /m.exec(stdout)?.[1];
+    const loaded = await load(`arena=4K@0x${bar}`);
+    expect(loaded).toMatchObject({ errno: EINVAL });
+    expect(loaded.log).toContain('lies over registers of a device');
+  });
+
+  test('what is right: as many as there may be, and all is kept', async () => {
+    const parameters = `arena=${ranges(16)} arena_reserve=${16 * 0x1_0000} allow=${ranges(16, 0x10_0000)}`;
+    expect(await load(parameters)).toMatchObject({ errno: 0 });
+    expect((await sh('cat /sys/class/misc/iospace0/arenas')).stdout).toBe('16\n');
+    expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
+    expect((await sh('cat /proc/iomem')).stdout).not.toContain('iospace');
+  });
+
+  test('an arena is zeroed when the module is loaded', async () => {
+    const parameters = `arena=1M@0x${start.toString(16)}`;
+    const node = async (expression: string): Promise<string> => {
+      const program = `import { DmaDevice } from 'iospace';
+        const { bytes } = DmaDevice.open().arenas[0].window('cached');
+        console.log(${expression});`;
+      const argv = ['node', '--input-type=module', '-e', program];
+      const { code, stdout, stderr } = await machine.run(argv, { cwd: root, timeout: 60 });
+      expect(code, stderr).toBe(0);
+      return stdout.trim();
+    };
+    const isAll = (byte: number) => `Buffer.alloc(bytes.length, ${byte}).equals(bytes)`;
+    expect(await load(parameters)).toMatchObject({ errno: 0 });
+    expect(await node(`bytes.fill(0x5a).length`)).toBe(`${1 << 20}`);
+    // It stays until then: what is read next was not zero for another reason.
+    expect(await node(isAll(0x5a))).toBe('true');
+    expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
+    expect(await load(parameters)).toMatchObject({ errno: 0 });
+    expect(await node(isAll(0))).toBe('true');
+    expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
+  });
 });
