@@ -276,8 +276,8 @@ static int iospace_regs_check(const struct iospace_regs *regs,
 
 	if (width != 1 && width != 2 && width != 4 && width != 8)
 		return -EINVAL;
-	if (access->offset % width || regs->start % width ||
-	    access->offset > regs->length ||
+	if (!IS_ALIGNED(access->offset, width) ||
+	    !IS_ALIGNED(regs->start, width) || access->offset > regs->length ||
 	    width > regs->length - access->offset)
 		return -EINVAL;
 	if (access->flags & IOSPACE_REGISTER_WRITE && width < 8 &&
@@ -306,7 +306,7 @@ int iospace_regs_access(struct iospace_file *file, void *args)
 		return ret;
 	if (access->flags & IOSPACE_REGISTER_WRITE &&
 	    !(file->filp->f_mode & FMODE_WRITE))
-		return -EPERM;
+		return -EACCES;
 
 	base = iospace_regs_base(file->idev, regs);
 	if (IS_ERR(base))
