@@ -10,7 +10,7 @@
  * (FREE), or the device was made quiet at its last close. Until then a buffer
  * whose file has gone is held back.
  *
- * Takes memory_lock (also under mmap_lock), and a lock of its own for charges.
+ * Takes memory_lock (also under mmap_lock), and charge_lock under it.
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
@@ -233,7 +233,7 @@ static int iospace_buffer_check(struct iospace_device *idev,
 	    !alloc->length)
 		return -EINVAL;
 	if (alloc->memory < IOSPACE_MEMORY_CACHED ||
-	    alloc->memory > IOSPACE_MEMORY_COHERENT)
+	    alloc->memory > IOSPACE_MEMORY_DEVICE)
 		return -EINVAL;
 	if (!iospace_buffer_power_of_two(alloc->align) ||
 	    !iospace_buffer_power_of_two(alloc->boundary))

@@ -46,13 +46,12 @@ iospace_coherent_of(struct iospace_buffer *buffer)
 
 /*
  * Uncached memory of a device that snoops would be in two minds: the device asks
- * the caches, which the CPU goes around. And a riscv64 machine without Svpbmt
- * has no such mappings: the type says nothing there.
+ * the caches, which the CPU goes around.
  */
 static bool iospace_coherent_has_uncached(struct iospace_device *idev)
 {
 	return !IS_ENABLED(CONFIG_X86) && !dev_is_dma_coherent(idev->dev) &&
-	       pgprot_val(pgprot_writecombine(__pgprot(0)));
+	       iospace_memtype_all() & BIT(IOSPACE_MEMORY_WRITECOMBINE);
 }
 
 /** iospace_coherent_memory_types() - Bits of the types that are made here */

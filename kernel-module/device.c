@@ -53,9 +53,10 @@ enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
 u32 iospace_device_memory_types(struct iospace_device *idev)
 {
 	u32 types = BIT(IOSPACE_MEMORY_CACHED) |
-		    iospace_coherent_memory_types(idev) |
-		    iospace_converted_memory_types();
+		    iospace_coherent_memory_types(idev);
 
+	if (iospace_converted_limit())
+		types |= iospace_converted_memory_types();
 	return types & iospace_pool_memory_types(idev);
 }
 
@@ -186,7 +187,7 @@ int iospace_device_info(struct iospace_file *file, void *args)
 	struct iospace_info *info = args;
 	u32 size = info->size;
 
-	if (info->flags)
+	if (info->flags || info->__reserved)
 		return -EINVAL;
 	iospace_device_describe(file->idev, info);
 	info->size = size;

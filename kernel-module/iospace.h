@@ -21,9 +21,12 @@
  *   mmap_lock      of a process; under it no user memory may be touched
  *   memory_lock    a device's list of buffers, and their memory
  *   window_lock    all open windows, of all devices
+ *   range_lock     what they have claimed of physical memory
  *   dma_lock       what the DMA API knows of a device, and its allocations
  *   register_lock  the kernel's own mappings of register ranges
  *   irq_lock       vectors and subscriptions; taken in interrupt handlers
+ *   mms_lock       who maps a file
+ *   charge_lock    all byte counts
  */
 #ifndef IOSPACE_H
 #define IOSPACE_H
@@ -253,24 +256,24 @@ struct iospace_device {
 	u64 bytes;
 	u64 held_bytes;
 
-	struct mutex open_lock; /* outermost */
+	struct mutex open_lock; /* see the top of this file */
 	struct list_head files;
 
-	struct mutex memory_lock; /* innermost mutex, under mmap_lock */
+	struct mutex memory_lock; /* see the top of this file */
 	struct list_head buffers;
 	struct iospace_attachment arenas[IOSPACE_MAX_ARENAS];
 	struct list_head chunks;
 	u64 converted_bytes;
 
-	struct mutex dma_lock; /* under memory_lock */
+	struct mutex dma_lock; /* see the top of this file */
 	u64 dma_mask;
 	size_t max_segment;
 
-	struct mutex register_lock; /* under mmap_lock */
+	struct mutex register_lock; /* see the top of this file */
 	unsigned int regs_count;
 	struct iospace_regs regs[IOSPACE_MAX_REGS];
 
-	spinlock_t irq_lock; /* in interrupt handlers */
+	spinlock_t irq_lock; /* see the top of this file */
 	wait_queue_head_t irq_wait;
 	unsigned int vector_count;
 	struct iospace_vector vectors[IOSPACE_MAX_VECTORS];
@@ -309,7 +312,7 @@ struct iospace_file {
 	u64 bytes;
 	struct xarray buffers;
 	struct list_head mms;
-	spinlock_t mms_lock; /* under mmap_lock */
+	spinlock_t mms_lock; /* see the top of this file */
 	struct page *zeros;
 	struct page *ones;
 	u64 events;

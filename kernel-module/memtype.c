@@ -222,7 +222,7 @@ void iospace_memtype_flush(void *base, size_t size)
 
 #else /* !CONFIG_X86 */
 
-/* Where page tables have no types, as on early riscv, this changes nothing. */
+/* Where page tables have no types, as on riscv without Svpbmt, nothing changes. */
 static bool iospace_memtype_exists(enum iospace_memory memory)
 {
 	pgprot_t prot = iospace_memtype_prot(memory, PAGE_KERNEL);

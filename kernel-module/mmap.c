@@ -148,6 +148,7 @@ static vm_fault_t iospace_mmap_regs_fault(struct vm_fault *vmf)
 	return ret;
 }
 
+/* No debugger looks at registers unasked: .access is left out. */
 static const struct vm_operations_struct iospace_mmap_regs_ops = {
 	.fault = iospace_mmap_regs_fault,
 };

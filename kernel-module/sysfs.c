@@ -3,7 +3,8 @@
  * What /sys/class/misc/iospaceN/ tells of a device without opening it.
  *
  * Owns the attributes and their text. The files go before the device does, and
- * their removal waits for whoever is reading them. Takes open_lock.
+ * their removal waits for whoever is reading them. Takes open_lock, memory_lock,
+ * irq_lock or charge_lock.
  */
 #include <linux/device.h>
 

@@ -10,7 +10,8 @@
  * is about the mapping itself. So a part of it may be unmapped, and it may be
  * moved, and inherited.
  *
- * Takes window_lock (also under memory_lock, hence mmap_lock).
+ * Takes window_lock (also under memory_lock, hence mmap_lock), and range_lock
+ * under it.
  */
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -184,7 +185,7 @@ static int iospace_window_check(const struct iospace_window *window,
 	if (iospace_range_make(range, window->address, window->length))
 		return -EINVAL;
 	if (window->length > IOSPACE_MMAP_MAX_BUFFER)
-		return -ENOSPC;
+		return -EDQUOT;
 	return 0;
 }
 

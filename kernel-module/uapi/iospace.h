@@ -38,8 +38,8 @@
  *     EDQUOT      over a limit of the module (see out_max_file_bytes)
  *     EPERM       not allowed: a range that nobody declared, or a privilege that
  *                 the caller lacks
- *     EACCES      mmap: a protection that the descriptor was not opened for, or
- *                 a writable status page
+ *     EACCES      the descriptor was not opened for it: for writing registers, or
+ *                 for a protection of mmap(); a writable status page
  *     EAGAIN      read: nothing to read yet, and the descriptor is O_NONBLOCK
  *     EINTR       read: a signal came while it waited
  *     EFAULT      the argument is not readable or not writable memory
@@ -197,14 +197,14 @@ enum iospace_iommu {
  * @out_arenas: Indices of ARENA run from 0 to this - 1
  * @out_arena_max_blocks: Most blocks that the library may give out of all arenas
  *                        together; 0 for no limit. Module parameter
- * @__reserved: Written as 0
+ * @__reserved: Must be 0
  * @out_dma_mask: Highest bus address that the device can use
  * @out_max_file_bytes: Limit of buffer bytes of one open file
  * @out_max_total_bytes: Limit of buffer bytes of all open files together
  * @out_max_converted_bytes: Limit of the writecombine and uncached pages of this
  *                           device, what it keeps for reuse included; 0 where
  *                           such memory needs no conversion of pages (all but
- *                           x86)
+ *                           x86), or is not to be had
  * @out_max_segment_bytes: Longest piece of a cached buffer, at most; smaller
  *                         where bounce buffers are in use
  * @out_max_contiguous_bytes: Longest piece that the system's page allocator ever
@@ -370,7 +370,7 @@ enum iospace_sync_flags {
  *
  * Hands a range of a cached buffer to the device, or takes it back. Where the
  * device does not snoop the range begins and ends on out_cache_line, or at the
- * buffer's end, which is its out_length. Needed only where ALLOC said
+ * buffer's end, which is its out_length (else EINVAL). Needed only where ALLOC said
  * IOSPACE_ALLOC_NEEDS_SYNC; does nothing, and is no error, for other buffers.
  */
 struct iospace_sync {
@@ -391,7 +391,8 @@ struct iospace_sync {
  * @__reserved: Must be 0
  *
  * Ends the handle at once; it may be given out again later. Memory that is
- * still mapped stays, and stays charged, until its last mapping goes. The
+ * still mapped stays, and stays charged, until its last mapping goes. Cached
+ * pages that the kernel still works on for a program stay too, uncharged. The
  * caller states by this call that the device no longer uses the memory.
  */
 struct iospace_free {
@@ -559,7 +560,7 @@ enum iospace_register_access_flags {
  *
  * One access of exactly this width, ordered as readl() and writel() are: memory
  * written before it is seen by the device first. EINVAL: the range is not
- * inside the window. EPERM: a write, and the file was opened for reading only.
+ * inside the window. EACCES: a write, and the file was opened for reading only.
  */
 struct iospace_register_access {
 	__u32 size;

@@ -97,7 +97,8 @@ static void test_refused_allocations(int fd)
 	} rows[] = {
 		{ "no type", 0, 1, EINVAL },
 		{ "writethrough", IOSPACE_MEMORY_WRITETHROUGH, 1, EOPNOTSUPP },
-		{ "type 6", 6, 1, EINVAL },
+		{ "device", IOSPACE_MEMORY_DEVICE, 1, EOPNOTSUPP },
+		{ "type 7", 7, 1, EINVAL },
 		{ "type 37", 37, 1, EINVAL },
 		{ "type 2^32 - 1", UINT32_MAX, 1, EINVAL },
 		{ "length 0", IOSPACE_MEMORY_COHERENT, 0, EINVAL },
@@ -297,7 +298,7 @@ static void test_read_only(void)
 	is_errno(mprotect(bytes, page_size, PROT_READ | PROT_WRITE), EACCES,
 		 "O_RDONLY: mprotect to writable");
 	munmap(bytes, page_size);
-	is_errno(ioctl(fd, IOSPACE_REGISTER_ACCESS, &access), EPERM,
+	is_errno(ioctl(fd, IOSPACE_REGISTER_ACCESS, &access), EACCES,
 		 "O_RDONLY: REGISTER_ACCESS that writes");
 	free_handle(fd, buffer.out_handle);
 	close(fd);
