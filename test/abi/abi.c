@@ -16,6 +16,14 @@
 struct device device;
 long page_size;
 
+const char *const memory_names[] = {
+	[IOSPACE_MEMORY_CACHED] = "cached",
+	[IOSPACE_MEMORY_WRITECOMBINE] = "writecombine",
+	[IOSPACE_MEMORY_UNCACHED] = "uncached",
+	[IOSPACE_MEMORY_WRITETHROUGH] = "writethrough",
+	[IOSPACE_MEMORY_COHERENT] = "coherent",
+};
+
 static int results;
 static int failures;
 
@@ -51,6 +59,17 @@ bool is_errno(int result, int expected, const char *format, ...)
 		       strerrorname_np(expected) ?: "success",
 		       strerrorname_np(got) ?: "success");
 	return got == expected;
+}
+
+void skip(const char *format, ...)
+{
+	va_list arguments;
+
+	printf("ok %d # SKIP ", ++results);
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	printf("\n");
 }
 
 void die(const char *what)
@@ -306,16 +325,29 @@ void *map(int fd, uint64_t length, uint64_t offset)
 	return mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
 }
 
-void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *buffer)
+void *alloc_mapped_as(int fd, struct iospace_alloc ask,
+		      struct iospace_alloc *buffer)
 {
 	void *address;
 
-	if (alloc(fd, length, buffer))
+	if (alloc_as(fd, ask, buffer))
 		die("ALLOC");
 	address = map(fd, buffer->out_length, buffer->out_mmap_offset);
 	if (address == MAP_FAILED)
 		die("mmap of a buffer");
 	return address;
+}
+
+void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *buffer)
+{
+	return alloc_mapped_as(fd, (struct iospace_alloc){
+		.memory = IOSPACE_MEMORY_COHERENT, .length = length }, buffer);
+}
+
+void drop(int fd, void *address, const struct iospace_alloc *buffer)
+{
+	munmap(address, buffer->out_length);
+	free_handle(fd, buffer->out_handle);
 }
 
 static const struct {

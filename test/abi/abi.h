@@ -30,11 +30,15 @@ struct device {
 
 extern struct device device;
 extern long page_size;
+/* By enum iospace_memory; not of registers. */
+extern const char *const memory_names[IOSPACE_MEMORY_DEVICE];
 
 /* Results. Each returns whether it was as it must be. */
 bool ok(bool good, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool is_errno(int result, int expected, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* What is not tested, because this machine lacks the thing that it names. */
+void skip(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void die(const char *what);
 
 /* The device. */
@@ -63,6 +67,10 @@ int interrupt(int fd, uint32_t vector, uint32_t flags, int eventfd,
 void *map(int fd, uint64_t length, uint64_t offset);
 /* Allocates and maps, or ends the program. */
 void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *alloc);
+void *alloc_mapped_as(int fd, struct iospace_alloc ask,
+		      struct iospace_alloc *alloc);
+/* Unmaps and frees. */
+void drop(int fd, void *address, const struct iospace_alloc *alloc);
 
 /* As asked for; the size is filled in. */
 int alloc_as(int fd, struct iospace_alloc ask, struct iospace_alloc *alloc);

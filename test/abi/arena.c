@@ -11,13 +11,6 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-static const char *const names[] = {
-	[IOSPACE_MEMORY_CACHED] = "cached",
-	[IOSPACE_MEMORY_WRITECOMBINE] = "writecombine",
-	[IOSPACE_MEMORY_UNCACHED] = "uncached",
-	[IOSPACE_MEMORY_WRITETHROUGH] = "writethrough",
-};
-
 static int arena(int fd, uint32_t index, uint32_t flags, struct iospace_arena *arena)
 {
 	*arena = (struct iospace_arena){
@@ -224,25 +217,25 @@ static void test_type(int fd, const struct iospace_arena *range, uint32_t memory
 	if (!(range->out_memory_types & 1U << memory)) {
 		is_errno(window(fd, memory, range->out_address, bytes, &view),
 			 EOPNOTSUPP, "WINDOW: %s, which the arena has not",
-			 names[memory]);
+			 memory_names[memory]);
 		return;
 	}
 	if (!is_errno(window(fd, memory, range->out_address, bytes, &view), 0,
-		      "WINDOW: %s", names[memory]))
+		      "WINDOW: %s", memory_names[memory]))
 		return;
-	ok(view.out_memory == memory, "WINDOW: %s: in effect", names[memory]);
+	ok(view.out_memory == memory, "WINDOW: %s: in effect", memory_names[memory]);
 	at = map_window(fd, &view);
 	memset(at, 0x40 + memory, bytes);
 	ok(is_all(at, bytes, (0x40 + memory) * 0x0101010101010101ULL),
-	   "WINDOW: %s: written and read", names[memory]);
+	   "WINDOW: %s: written and read", memory_names[memory]);
 	if (is_errno(window(fd, memory, range->out_address + page_size,
 			    bytes, &again), 0,
-		     "WINDOW: %s: a second one over a part", names[memory])) {
+		     "WINDOW: %s: a second one over a part", memory_names[memory])) {
 		uint64_t *other = map_window(fd, &again);
 
 		other[0] = 1;
 		ok(at[page_size / sizeof(*at)] == 1,
-		   "WINDOW: %s: both show the same", names[memory]);
+		   "WINDOW: %s: both show the same", memory_names[memory]);
 		munmap(other, bytes);
 		free_handle(fd, again.out_handle);
 	}
@@ -255,21 +248,21 @@ static void test_type(int fd, const struct iospace_arena *range, uint32_t memory
 			continue;
 		is_errno(window(fd, other, range->out_address + bytes - page_size,
 				bytes, &again), both ? 0 : EBUSY,
-			 "WINDOW: %s beside %s", names[other], names[memory]);
+			 "WINDOW: %s beside %s", memory_names[other], memory_names[memory]);
 		if (both)
 			free_handle(fd, again.out_handle);
 	}
 
 	is_errno(munmap((char *)at + page_size, page_size), 0,
-		 "WINDOW: %s: a part is unmapped", names[memory]);
+		 "WINDOW: %s: a part is unmapped", memory_names[memory]);
 	ok(at[0] && at[2 * page_size / sizeof(*at)],
-	   "WINDOW: %s: and the rest stays", names[memory]);
+	   "WINDOW: %s: and the rest stays", memory_names[memory]);
 	is_errno(free_handle(fd, view.out_handle), 0, "FREE: %s, still mapped",
-		 names[memory]);
+		 memory_names[memory]);
 	ok(at[0] == (0x40 + memory) * 0x0101010101010101ULL,
-	   "FREE: %s: the mapping stays", names[memory]);
+	   "FREE: %s: the mapping stays", memory_names[memory]);
 	ok(map(fd, bytes, view.out_mmap_offset) == MAP_FAILED,
-	   "FREE: %s: and no more come", names[memory]);
+	   "FREE: %s: and no more come", memory_names[memory]);
 	munmap(at, bytes);
 }
 
@@ -292,7 +285,7 @@ static void test_one_after_another(int fd, const struct iospace_arena *range)
 			continue;
 		if (window(fd, memory, start, bytes, &view)) {
 			good = false;
-			printf("# %s: %s\n", names[memory], strerror(errno));
+			printf("# %s: %s\n", memory_names[memory], strerror(errno));
 			continue;
 		}
 		at = (char *)map_window(fd, &view);
@@ -465,7 +458,7 @@ static void test_allowed(int fd)
 	uint64_t start, bytes, *at;
 
 	if (!read_allowed(&start, &bytes)) {
-		printf("# no range is allowed\n");
+		skip("no range is allowed");
 		return;
 	}
 	is_errno(window_without_capabilities(fd, IOSPACE_MEMORY_UNCACHED, start,
@@ -600,7 +593,7 @@ void test_arena(void)
 	test_prefetchable();
 
 	if (!device_info.out_arenas) {
-		printf("# there is no arena\n");
+		skip("there is no arena");
 		close(fd);
 		return;
 	}

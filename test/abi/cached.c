@@ -14,21 +14,8 @@
 
 static void *alloc_cached(int fd, uint64_t length, struct iospace_alloc *buffer)
 {
-	void *bytes;
-
-	if (alloc_as(fd, (struct iospace_alloc){
-		.memory = IOSPACE_MEMORY_CACHED, .length = length }, buffer))
-		die("ALLOC of a cached buffer");
-	bytes = map(fd, buffer->out_length, buffer->out_mmap_offset);
-	if (bytes == MAP_FAILED)
-		die("mmap of a cached buffer");
-	return bytes;
-}
-
-static void drop(int fd, void *bytes, const struct iospace_alloc *buffer)
-{
-	munmap(bytes, buffer->out_length);
-	free_handle(fd, buffer->out_handle);
+	return alloc_mapped_as(fd, (struct iospace_alloc){
+		.memory = IOSPACE_MEMORY_CACHED, .length = length }, buffer);
 }
 
 static int segments(int fd, uint32_t handle, uint32_t first, uint32_t count,

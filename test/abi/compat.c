@@ -19,7 +19,7 @@ void test_compat(void)
 		die("/proc/self/exe");
 	snprintf(program, sizeof(program), "%s/iospace-abi32", dirname(path));
 	if (access(program, X_OK)) {
-		printf("# 32-bit programs are tested on x86 only\n");
+		skip("32-bit programs are for x86");
 		return;
 	}
 	child = fork();
@@ -29,7 +29,7 @@ void test_compat(void)
 	}
 	waitpid(child, &status, 0);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == NO_SUCH_PROGRAMS)
-		printf("# this kernel runs no 32-bit programs\n");
+		skip("this kernel runs no 32-bit programs");
 	else
 		ok(!status, "32-bit: all steps (status %#x)", status);
 }

@@ -6,42 +6,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static int alloc_of(int fd, struct iospace_alloc ask, struct iospace_alloc *got)
-{
-	*got = ask;
-	got->size = sizeof(*got);
-	return ioctl(fd, IOSPACE_ALLOC, got);
-}
-
-static uint64_t *alloc_type(int fd, uint32_t memory, uint64_t length,
-			    struct iospace_alloc *got)
-{
-	void *at;
-
-	if (alloc_of(fd, (struct iospace_alloc){ .memory = memory,
-						 .length = length }, got))
-		die("ALLOC");
-	at = map(fd, got->out_length, got->out_mmap_offset);
-	if (at == MAP_FAILED)
-		die("mmap of a converted buffer");
-	return at;
-}
-
-static void drop(int fd, void *at, const struct iospace_alloc *buffer)
-{
-	munmap(at, buffer->out_length);
-	free_handle(fd, buffer->out_handle);
-}
-
-static bool is_zero(const uint64_t *at, uint64_t bytes)
-{
-	for (uint64_t i = 0; i < bytes / sizeof(*at); i++) {
-		if (at[i])
-			return false;
-	}
-	return true;
-}
-
 /* Free memory, with what the kernel keeps at hand for each processor. */
 static uint64_t free_bytes(void)
 {
@@ -57,41 +21,6 @@ static uint64_t free_bytes(void)
 	if (list)
 		fclose(list);
 	return pages * page_size;
-}
-
-/* The segments keep to what was asked for, and are the whole buffer. */
-static bool keeps(int fd, const struct iospace_alloc *buffer)
-{
-	struct iospace_segment *segments =
-		calloc(buffer->out_segments, sizeof(*segments));
-	struct iospace_segments call = {
-		.size = sizeof(call),
-		.handle = buffer->out_handle,
-		.count = buffer->out_segments,
-		.segments = (uintptr_t)segments,
-	};
-	uint64_t align = buffer->align ?: (uint64_t)page_size, sum = 0;
-	bool good = !ioctl(fd, IOSPACE_SEGMENTS, &call) &&
-		    call.out_count == buffer->out_segments &&
-		    segments[0].dma_addr == buffer->out_dma_addr;
-
-	for (uint32_t i = 0; good && i < call.out_count; i++) {
-		uint64_t first = segments[i].dma_addr;
-		uint64_t last = first + segments[i].length - 1;
-
-		sum += segments[i].length;
-		good = !(first % align) &&
-		       (!buffer->boundary ||
-			first / buffer->boundary == last / buffer->boundary) &&
-		       (!buffer->address_bits || buffer->address_bits == 64 ||
-			!(last >> buffer->address_bits));
-		if (!good)
-			printf("# segment %u: %#llx to %#llx\n", i,
-			       (unsigned long long)first,
-			       (unsigned long long)last);
-	}
-	free(segments);
-	return good && sum == buffer->out_length;
 }
 
 static void test_shapes(int fd, uint32_t memory)
@@ -117,16 +46,16 @@ static void test_shapes(int fd, uint32_t memory)
 		uint64_t *at;
 
 		ask.memory = memory;
-		if (!is_errno(alloc_of(fd, ask, &got), 0,
+		if (!is_errno(alloc_as(fd, ask, &got), 0,
 			      "type %u, shape %zu: ALLOC", memory, i))
 			continue;
-		ok(got.out_memory == memory && keeps(fd, &got),
+		ok(got.out_memory == memory && segments_keep(fd, &got),
 		   "type %u, shape %zu: segments", memory, i);
 		if (ask.flags & ONE)
 			ok(got.out_segments == 1, "type %u, shape %zu: one",
 			   memory, i);
 		at = map(fd, got.out_length, got.out_mmap_offset);
-		ok(at != MAP_FAILED && is_zero(at, got.out_length),
+		ok(at != MAP_FAILED && all_zero(at, got.out_length),
 		   "type %u, shape %zu: zeros", memory, i);
 		/* The next one may get the same pages. */
 		memset(at, 0xa5, got.out_length);
@@ -138,7 +67,8 @@ static void test_device_sees(int fd, uint32_t memory)
 {
 	volatile uint8_t *edu = edu_map(fd);
 	struct iospace_alloc buffer;
-	uint8_t *at = (uint8_t *)alloc_type(fd, memory, 2 * page_size, &buffer);
+	uint8_t *at = alloc_mapped_as(fd, (struct iospace_alloc){
+		.memory = memory, .length = 2 * page_size }, &buffer);
 	uint64_t count;
 
 	for (int i = 0; i < 1024; i++)
@@ -157,7 +87,8 @@ static void test_device_sees(int fd, uint32_t memory)
 static void test_mappings(int fd, uint32_t memory)
 {
 	struct iospace_alloc buffer;
-	char *at = (char *)alloc_type(fd, memory, 4 * page_size, &buffer);
+	char *at = alloc_mapped_as(fd, (struct iospace_alloc){
+		.memory = memory, .length = 4 * page_size }, &buffer);
 	char *moved, *again;
 	int status;
 	pid_t child;
@@ -197,18 +128,18 @@ static void test_limit(int fd, uint32_t types, uint64_t limit)
 		if (!(types & 1U << order[i]))
 			continue;
 		/* What another type left for reuse makes room. */
-		if (!is_errno(alloc_of(fd, ask, &all), 0,
+		if (!is_errno(alloc_as(fd, ask, &all), 0,
 			      "type %u: up to the limit", order[i]))
 			continue;
 		ask.length = 1;
-		is_errno(alloc_of(fd, ask, &more), EDQUOT,
+		is_errno(alloc_as(fd, ask, &more), EDQUOT,
 			 "type %u: a page over the limit", order[i]);
 		free_handle(fd, all.out_handle);
-		is_errno(alloc_of(fd, ask, &more), 0,
+		is_errno(alloc_as(fd, ask, &more), 0,
 			 "type %u: a page after FREE", order[i]);
 		free_handle(fd, more.out_handle);
 		ask.length = limit + 1;
-		is_errno(alloc_of(fd, ask, &more), EDQUOT,
+		is_errno(alloc_as(fd, ask, &more), EDQUOT,
 			 "type %u: more than the limit", order[i]);
 	}
 }
@@ -222,7 +153,7 @@ static void test_scattered(int fd, uint32_t memory, uint64_t limit)
 	struct timespec before, after;
 
 	for (uint32_t i = 0; i < count; i++) {
-		if (alloc_of(fd, ask, &got))
+		if (alloc_as(fd, ask, &got))
 			die("ALLOC of a page");
 		handles[i] = got.out_handle;
 	}
@@ -231,20 +162,20 @@ static void test_scattered(int fd, uint32_t memory, uint64_t limit)
 
 	ask.length = count / 2 * page_size;
 	ask.flags = IOSPACE_ALLOC_CONTIGUOUS;
-	is_errno(alloc_of(fd, ask, &got), EDQUOT,
+	is_errno(alloc_as(fd, ask, &got), EDQUOT,
 		 "type %u: scattered pages are not in one piece", memory);
 	ask.flags = 0;
 	clock_gettime(CLOCK_MONOTONIC, &before);
-	is_errno(alloc_of(fd, ask, &got), 0, "type %u: of scattered pages",
+	is_errno(alloc_as(fd, ask, &got), 0, "type %u: of scattered pages",
 		 memory);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	printf("# %u pages in %lld ms\n", count / 2,
 	       (after.tv_sec - before.tv_sec) * 1000LL +
 		       (after.tv_nsec - before.tv_nsec) / 1000000);
-	ok(got.out_segments > count / 4 && keeps(fd, &got),
+	ok(got.out_segments > count / 4 && segments_keep(fd, &got),
 	   "type %u: of scattered pages: segments", memory);
 	ask.length = 1;
-	is_errno(alloc_of(fd, ask, &more), EDQUOT,
+	is_errno(alloc_as(fd, ask, &more), EDQUOT,
 		 "type %u: of scattered pages: each free one is used", memory);
 
 	free_handle(fd, got.out_handle);
@@ -262,7 +193,7 @@ static void test_kept(uint64_t limit)
 	struct iospace_alloc ask = { .memory = IOSPACE_MEMORY_UNCACHED,
 				     .length = limit };
 
-	if (alloc_of(fd, ask, &buffer))
+	if (alloc_as(fd, ask, &buffer))
 		die("ALLOC");
 	free_handle(fd, buffer.out_handle);
 	after = free_bytes();
@@ -278,11 +209,12 @@ static void test_unbind(uint32_t memory)
 {
 	int fd = open_device(O_RDWR);
 	struct iospace_alloc buffer;
-	uint64_t *at = alloc_type(fd, memory, 3 << 20, &buffer);
+	uint64_t *at = alloc_mapped_as(fd, (struct iospace_alloc){
+		.memory = memory, .length = 3 << 20 }, &buffer);
 
 	memset(at, 0x77, 3 << 20);
 	unbind_device();
-	ok(is_zero(at, 3 << 20), "type %u, unbound: zeros", memory);
+	ok(all_zero(at, 3 << 20), "type %u, unbound: zeros", memory);
 	bind_device();
 	munmap(at, 3 << 20);
 	close(fd);
@@ -302,13 +234,13 @@ void test_converted(void)
 	types = device_info.out_memory_types;
 	limit = device_info.out_max_converted_bytes;
 	if (!limit) {
-		printf("# no page needs a conversion here\n");
+		skip("no page needs a conversion here");
 		close(fd);
 		return;
 	}
 	ok(types & 1U << IOSPACE_MEMORY_UNCACHED, "uncached buffers");
 	if (!(types & 1U << IOSPACE_MEMORY_WRITECOMBINE))
-		is_errno(alloc_of(fd, (struct iospace_alloc){
+		is_errno(alloc_as(fd, (struct iospace_alloc){
 					      .memory = IOSPACE_MEMORY_WRITECOMBINE,
 					      .length = 1 }, &buffer),
 			 EOPNOTSUPP, "writecombine, which this machine has not");

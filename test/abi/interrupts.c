@@ -169,7 +169,7 @@ static void test_eventfd(int fd, volatile uint8_t *edu)
 {
 	struct iospace_interrupt answer;
 	int first = eventfd(0, EFD_NONBLOCK), second = eventfd(0, EFD_NONBLOCK);
-	uint64_t value = 0;
+	uint64_t value = 0, before;
 
 	is_errno(interrupt(fd, 0, EVENTFD, first, &answer), 0, "eventfd: set");
 	fire(fd, edu);
@@ -186,8 +186,10 @@ static void test_eventfd(int fd, volatile uint8_t *edu)
 
 	interrupt(fd, 0, EVENTFD, first, &answer);
 	close(first);
+	before = count_of(fd);
 	fire(fd, edu);
-	ok(true, "eventfd: closed by its owner");
+	ok(count_of(fd) == before + 1,
+	   "eventfd: closed by its owner, it counts on");
 	interrupt(fd, 0, EVENTFD, -1, &answer);
 	close(second);
 	if (read(fd, &value, 8) != 8)

@@ -10,13 +10,6 @@
 
 #define MIB (1ULL << 20)
 
-static const char *const names[] = {
-	[IOSPACE_MEMORY_CACHED] = "cached",
-	[IOSPACE_MEMORY_WRITECOMBINE] = "writecombine",
-	[IOSPACE_MEMORY_UNCACHED] = "uncached",
-	[IOSPACE_MEMORY_COHERENT] = "coherent",
-};
-
 static struct iospace_info machine;
 static bool translating;
 
@@ -58,7 +51,7 @@ static void test_refused(int fd)
 
 			ask.memory = memory;
 			is_errno(alloc_as(fd, ask, &buffer), EINVAL,
-				 "ALLOC: %s: %s", names[memory], rows[i].name);
+				 "ALLOC: %s: %s", memory_names[memory], rows[i].name);
 		}
 	}
 	is_errno(alloc_as(fd, (struct iospace_alloc){
@@ -112,7 +105,7 @@ static void test_align_and_boundary(int fd, uint32_t memory)
 			refused++;
 			if (!may_fail(errno) || (own_pages && !bounces && easy)) {
 				printf("# %s: length %#llx align %#llx boundary %#llx "
-				       "flags %u: %s\n", names[memory],
+				       "flags %u: %s\n", memory_names[memory],
 				       (unsigned long long)lengths[i],
 				       (unsigned long long)aligns[j],
 				       (unsigned long long)boundaries[k], flags,
@@ -124,7 +117,7 @@ static void test_align_and_boundary(int fd, uint32_t memory)
 		given++;
 		if (!segments_keep(fd, &buffer) || (one && buffer.out_segments != 1)) {
 			printf("# %s: length %#llx align %#llx boundary %#llx flags %u: "
-			       "%u segments, the first at %#llx\n", names[memory],
+			       "%u segments, the first at %#llx\n", memory_names[memory],
 			       (unsigned long long)lengths[i],
 			       (unsigned long long)aligns[j],
 			       (unsigned long long)boundaries[k], flags,
@@ -138,13 +131,13 @@ static void test_align_and_boundary(int fd, uint32_t memory)
 		free_handle(fd, buffer.out_handle);
 	}
 	ok(!wrong && given > 50, "%s: align and boundary: %d as asked for",
-	   names[memory], given);
+	   memory_names[memory], given);
 	ok(!missing, "%s: align and boundary: %d refused, and may be",
-	   names[memory], refused);
+	   memory_names[memory], refused);
 	ok(!overcharged, "%s: align and boundary: charged for what they cost",
-	   names[memory]);
+	   memory_names[memory]);
 	ok(!counter("buffers") && !counter("buffer_bytes"),
-	   "%s: align and boundary: nothing stays behind", names[memory]);
+	   "%s: align and boundary: nothing stays behind", memory_names[memory]);
 }
 
 static void test_charge(int fd)
@@ -187,18 +180,18 @@ static void test_address_bits(int fd, uint32_t memory)
 		}
 		free_handle(fd, buffer.out_handle);
 	}
-	ok(!wrong && given, "%s: address bits: given from %d on", names[memory],
+	ok(!wrong && given, "%s: address bits: given from %d on", memory_names[memory],
 	   lowest);
-	ok(lowest <= 32, "%s: address bits: 32 can be had", names[memory]);
-	ok(!refused, "%s: address bits: others may be refused", names[memory]);
+	ok(lowest <= 32, "%s: address bits: 32 can be had", memory_names[memory]);
+	ok(!refused, "%s: address bits: others may be refused", memory_names[memory]);
 	ok(counter("dma_mask") == mask, "%s: address bits: the mask is as it was",
-	   names[memory]);
+	   memory_names[memory]);
 	is_errno(alloc_as(fd, (struct iospace_alloc){
 		.memory = memory, .length = MIB }, &buffer), 0,
-		 "%s: address bits: and binds nobody else", names[memory]);
+		 "%s: address bits: and binds nobody else", memory_names[memory]);
 	free_handle(fd, buffer.out_handle);
 	ok(!counter("buffers"), "%s: address bits: nothing stays behind",
-	   names[memory]);
+	   memory_names[memory]);
 }
 
 /* The kernel's zones, by /proc/zoneinfo. */
@@ -266,7 +259,7 @@ static bool pages_are_in(uint32_t zone, void *bytes, uint64_t length)
 static void test_lies_in(int fd, uint32_t zone,
 			 const struct iospace_alloc *buffer)
 {
-	const char *name = names[buffer->memory];
+	const char *name = memory_names[buffer->memory];
 	void *bytes;
 
 	if (buffer->memory == IOSPACE_MEMORY_CACHED) {
@@ -291,26 +284,26 @@ static void test_zone(int fd, uint32_t memory, uint32_t zone)
 		&buffer);
 	if (!has) {
 		is_errno(ret, EOPNOTSUPP, "%s: zone %s: there is none",
-			 names[memory], zone_names[zone]);
+			 memory_names[memory], zone_names[zone]);
 		return;
 	}
 	if (translating && memory == IOSPACE_MEMORY_COHERENT) {
 		is_errno(ret, EOPNOTSUPP, "%s: zone %s: behind an IOMMU",
-			 names[memory], zone_names[zone]);
+			 memory_names[memory], zone_names[zone]);
 		return;
 	}
 	/* The page allocator may keep some, or be out of what it is asked for. */
 	if (ret && zone == IOSPACE_ZONE_NORMAL) {
-		is_errno(ret, ENOMEM, "%s: zone Normal: full", names[memory]);
+		is_errno(ret, ENOMEM, "%s: zone Normal: full", memory_names[memory]);
 		return;
 	}
 	if (ret && memory != IOSPACE_MEMORY_CACHED &&
 	    memory != IOSPACE_MEMORY_COHERENT) {
 		ok(may_fail(errno), "%s: zone %s: no room for a chunk (%s)",
-		   names[memory], zone_names[zone], strerror(errno));
+		   memory_names[memory], zone_names[zone], strerror(errno));
 		return;
 	}
-	if (!is_errno(ret, 0, "%s: zone %s", names[memory], zone_names[zone]))
+	if (!is_errno(ret, 0, "%s: zone %s", memory_names[memory], zone_names[zone]))
 		return;
 	test_lies_in(fd, zone, &buffer);
 	free_handle(fd, buffer.out_handle);
