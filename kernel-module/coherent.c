@@ -248,7 +248,7 @@ static int iospace_coherent_limit(struct iospace_device *idev,
 	if (alloc->zone != IOSPACE_ZONE_ANY &&
 	    (translating || idev->pool.kind != IOSPACE_POOL_NONE))
 		return -EOPNOTSUPP;
-	if (translating)
+	if (translating || idev->pool.kind != IOSPACE_POOL_NONE)
 		return 0;
 	if (highest != U64_MAX) {
 		highest = phys_to_dma(idev->dev, highest);
