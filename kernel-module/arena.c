@@ -178,8 +178,31 @@ static const char *iospace_arena_add_of(const struct iospace_range *range,
 	return NULL;
 }
 
+/* For something else: whoever uses it need not have claimed it. */
+static bool iospace_arena_is_reserved(const struct iospace_range *range)
+{
+	struct device_node *parent = of_find_node_by_path("/reserved-memory");
+	struct device_node *node;
+	struct resource res;
+	bool found = false;
+
+	if (!parent)
+		return false;
+	for_each_available_child_of_node(parent, node) {
+		if (found || !of_find_property(node, "compatible", NULL) ||
+		    of_device_is_compatible(node, "iospace,arena") ||
+		    of_address_to_resource(node, 0, &res))
+			continue;
+		found = res.start <= range->end && res.end >= range->start;
+	}
+	of_node_put(parent);
+	return found;
+}
+
 static const char *iospace_arena_add(const struct iospace_range *range)
 {
+	if (iospace_arena_is_reserved(range))
+		return "is reserved by the device tree for something else";
 	return iospace_arena_add_of(range, NULL);
 }
 
