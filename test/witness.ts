@@ -27,6 +27,8 @@ interface Piece {
 }
 
 const PREFIX = 'witness: ';
+/** What the guest's programs get of this process's environment: to repeat what was random. */
+const { IOSPACE_SEED } = process.env;
 /** How often a machine is stopped until the program is found on a processor. */
 const ATTEMPTS = 200;
 
@@ -126,6 +128,7 @@ export class Witness {
     try {
       const result = await this.#machine.run(argv, {
         ...options,
+        env: { ...options.env, ...(IOSPACE_SEED !== undefined && { IOSPACE_SEED }) },
         stdin: answers,
         onStdout: lineReader(onLine),
         signal: controller.signal,

@@ -130,8 +130,8 @@ static bool is_so_after_mremap(void *address)
 	return is_as_it_must_be("after it was not split", moved, size);
 }
 
-/* A buffer's, or with @address a window's. */
-static __u64 open_memory(int fd, int memory, const char *address)
+/* The handle of a buffer, or with @address of a window, which is mapped. */
+static __u32 open_memory(int fd, int memory, const char *address, void **at)
 {
 	struct iospace_window window = {
 		.size = sizeof(window),
@@ -148,11 +148,52 @@ static __u64 open_memory(int fd, int memory, const char *address)
 		window.address = strtoull(address, NULL, 0);
 		if (ioctl(fd, IOSPACE_WINDOW, &window))
 			fail("WINDOW");
-		return window.out_mmap_offset;
-	}
-	if (ioctl(fd, IOSPACE_ALLOC, &alloc))
+	} else if (ioctl(fd, IOSPACE_ALLOC, &alloc)) {
 		fail("ALLOC");
-	return alloc.out_mmap_offset;
+	}
+	*at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		   address ? window.out_mmap_offset : alloc.out_mmap_offset);
+	if (*at == MAP_FAILED)
+		fail("mmap");
+	touch(*at, size);
+	return address ? window.out_handle : alloc.out_handle;
+}
+
+/* Its parent has freed the memory and ended: the child still has it. */
+static bool is_so_in_an_orphan(const char *device, int memory,
+			       const char *address)
+{
+	char good = false;
+	pid_t parent;
+	int ends[2];
+
+	if (pipe(ends))
+		fail("pipe");
+	parent = fork();
+	if (!parent) {
+		int fd = open(device, O_RDWR | O_CLOEXEC);
+		struct iospace_free arguments = { .size = sizeof(arguments) };
+		char *at;
+
+		arguments.handle = open_memory(fd, memory, address, (void **)&at);
+		at[page_size] = 77;
+		parent = getpid();
+		if (!fork()) {
+			while (getppid() == parent)
+				usleep(1000);
+			good = at[page_size] == 77 &&
+			       is_as_it_must_be("in an orphan", at, size);
+			_exit(write(ends[1], &good, 1) != 1);
+		}
+		_exit(ioctl(fd, IOSPACE_FREE, &arguments) != 0);
+	}
+	close(ends[1]);
+	if (parent == -1 || waitpid(parent, NULL, 0) != parent)
+		fail("a parent");
+	if (read(ends[0], &good, 1) != 1)
+		fprintf(stderr, "the orphan has said nothing\n");
+	close(ends[0]);
+	return good;
 }
 
 int main(int count, char **arguments)
@@ -172,11 +213,9 @@ int main(int count, char **arguments)
 	word = arguments[3];
 	page_size = sysconf(_SC_PAGESIZE);
 	size = PAGES * page_size;
-	address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		       open_memory(fd, atoi(arguments[2]), arguments[4]));
-	if (address == MAP_FAILED)
-		fail("mmap");
-	touch(address, size);
+	if (!is_so_in_an_orphan(arguments[1], atoi(arguments[2]), arguments[4]))
+		return 1;
+	open_memory(fd, atoi(arguments[2]), arguments[4], &address);
 	return !(is_as_it_must_be("in the parent", address, size) &&
 		 is_so_in_a_child(address) &&
 		 is_as_it_must_be("after the child", address, size) &&

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { type DeviceInfo, DmaDevice, listDevices, type MemoryType } from 'iospace';
 import * as raw from 'iospace/raw';
 import { eventually } from './children.js';
-import { counters } from './edu.js';
+import { counters, NOTHING } from './edu.js';
 import {
   isFilledWith,
   linearTypesOf,
@@ -108,8 +108,10 @@ function typeTests(info: DeviceInfo, memory: MemoryType): void {
     assert.equal(second.bytes[pageSize + 1], 7);
   });
 
-  test('after fork, in the child too; an mremap is refused or of the same type', () => {
+  test('after fork, in the child too, also when its parent is gone; an mremap is refused or of the same type', async () => {
     surviveForkAndMremap(name, memory, word);
+    assert.ok(await eventually(() => counters(name).open_files === 0));
+    assert.deepEqual(counters(name), NOTHING);
   });
 
   test('is write-back for the kernel once it is free', { skip: onlyX86 }, async () => {
