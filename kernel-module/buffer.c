@@ -49,7 +49,7 @@ static bool iospace_charge_exceeds(u64 used, u64 bytes, u64 limit)
 	return bytes > limit || used > limit - bytes;
 }
 
-/* What alignment costs, beside what iospace_buffer_init() charged. */
+/* Charges for a buffer, beside what was charged before. Return: 0, or -EDQUOT. */
 int iospace_buffer_charge_more(struct iospace_buffer *buffer, size_t bytes)
 {
 	struct iospace_file *file = buffer->file;
@@ -96,20 +96,25 @@ static void iospace_uncharge(struct iospace_device *idev,
  * The kind then gets its memory and tells how many segments it has. Until
  * iospace_buffer_add() it goes by iospace_buffer_abort().
  *
- * Return: 0, or -EDQUOT, and @buffer remains the caller's.
+ * Return: 0; or -EDQUOT, and the buffer is gone.
  */
 int iospace_buffer_init(struct iospace_buffer *buffer,
 			struct iospace_file *file,
 			const struct iospace_buffer_ops *ops,
 			enum iospace_memory memory, size_t size, size_t charged)
 {
+	int ret;
+
 	kref_init(&buffer->kref);
 	buffer->idev = file->idev;
 	buffer->file = file;
 	buffer->ops = ops;
 	buffer->memory = memory;
 	buffer->size = size;
-	return iospace_buffer_charge_more(buffer, charged);
+	ret = iospace_buffer_charge_more(buffer, charged);
+	if (ret)
+		kfree(buffer);
+	return ret;
 }
 
 /** iospace_buffer_abort() - End a buffer that has no memory and no handle */
@@ -218,7 +223,7 @@ void iospace_buffer_publish(struct iospace_file *file, u32 handle,
 		iospace_buffer_put(buffer);
 }
 
-static bool iospace_buffer_power_of_two(u64 value)
+static bool iospace_buffer_power_or_zero(u64 value)
 {
 	return !(value & (value - 1));
 }
@@ -235,8 +240,8 @@ static int iospace_buffer_check(struct iospace_device *idev,
 	if (alloc->memory < IOSPACE_MEMORY_CACHED ||
 	    alloc->memory > IOSPACE_MEMORY_DEVICE)
 		return -EINVAL;
-	if (!iospace_buffer_power_of_two(alloc->align) ||
-	    !iospace_buffer_power_of_two(alloc->boundary))
+	if (!iospace_buffer_power_or_zero(alloc->align) ||
+	    !iospace_buffer_power_or_zero(alloc->boundary))
 		return -EINVAL;
 	if (alloc->boundary &&
 	    (alloc->boundary < PAGE_SIZE ||

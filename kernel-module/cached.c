@@ -476,10 +476,8 @@ struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
 		return ERR_PTR(-ENOMEM);
 	ret = iospace_buffer_init(&cached->buffer, file, &iospace_cached_ops,
 				  alloc->memory, size, round_up(size, align));
-	if (ret) {
-		kfree(cached);
+	if (ret)
 		return ERR_PTR(ret);
-	}
 
 	/* More than there is at all would push out everything else first. */
 	cached->page_count = cached->buffer.charged >> PAGE_SHIFT;

@@ -316,10 +316,8 @@ struct iospace_buffer *iospace_coherent_alloc(struct iospace_file *file,
 	ret = iospace_buffer_init(&coherent->buffer, file,
 				  &iospace_coherent_ops, alloc->memory, size,
 				  size);
-	if (ret) {
-		kfree(coherent);
+	if (ret)
 		return ERR_PTR(ret);
-	}
 
 	coherent->attrs = DMA_ATTR_NO_WARN;
 	if (alloc->memory != IOSPACE_MEMORY_COHERENT)

@@ -543,10 +543,8 @@ iospace_converted_alloc(struct iospace_file *file,
 	ret = iospace_buffer_init(&converted->buffer, file,
 				  &iospace_converted_ops, alloc->memory, size,
 				  size);
-	if (ret) {
-		kfree(converted);
+	if (ret)
 		return ERR_PTR(ret);
-	}
 
 	ret = -ENOMEM;
 	converted->runs =

@@ -213,7 +213,7 @@ iospace_window_make(struct iospace_file *file,
 	ret = iospace_buffer_init(&view->buffer, file, &iospace_window_ops,
 				  window->memory, window->length, PAGE_SIZE);
 	if (ret)
-		goto free_view;
+		return ERR_PTR(ret);
 
 	mutex_lock(&iospace_window_lock);
 	ret = iospace_window_take(view);
