@@ -205,6 +205,18 @@ static void test_module_in_use(void)
 	munmap(bytes, page_size);
 }
 
+/* What PCI's own attribute of the function says. */
+static int bits_of(const char *attribute)
+{
+	char path[128], text[16];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s",
+		 device.function, attribute);
+	if (!read_file(path, text, sizeof(text)))
+		die(path);
+	return atoi(text);
+}
+
 static void test_dma_mask(void)
 {
 	char path[128], iommu[32];
@@ -229,8 +241,15 @@ static void test_dma_mask(void)
 	is_errno(write_file(path, "0xffffffff") ? 0 : -1, 0,
 		 "dma_mask: 32 bits");
 	ok(counter("dma_mask") == 0xffffffff, "dma_mask: told back");
-	if (!write_file(path, device.mask))
-		die(path);
+
+	/* The next driver finds what a PCI function begins with. */
+	is_errno(write_file(path, "0xffffffffffffffff") ? 0 : -1, 0,
+		 "dma_mask: 64 bits");
+	unbind_device();
+	ok(bits_of("dma_mask_bits") == 32 &&
+	   bits_of("consistent_dma_mask_bits") == 32,
+	   "dma_mask: unbound, it is as it was found");
+	bind_device();
 }
 
 struct reader {
