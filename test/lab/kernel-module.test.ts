@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Machine } from '../../lib/lab/index.js';
+import { applyOverlay, Machine } from '../../lib/lab/index.js';
 import { fetchKernel } from '../../lib/lab/kernels.js';
 import { kbuildArguments } from '../../lib/lab/module.js';
 import { chosenMachines, kernelOf } from '../machines.js';
@@ -144,6 +144,12 @@ describe('pc: parameters at load', () => {
     expect((await sh('cat /proc/iomem')).stdout).not.toContain('iospace');
   });
 
+  test('max_converted_bytes=0: no memory type that takes a conversion', async () => {
+    expect(await load('max_converted_bytes=0')).toMatchObject({ errno: 0 });
+    expect((await sh('cat /sys/class/misc/iospace0/memory_types')).stdout).toBe('cached coherent\n');
+    expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
+  });
+
   test('an arena is zeroed when the module is loaded', async () => {
     const parameters = `arena=1M@0x${start.toString(16)}`;
     const node = async (expression: string): Promise<string> => {
@@ -165,4 +171,18 @@ describe('pc: parameters at load', () => {
     expect(await node(isAll(0))).toBe('true');
     expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
   });
+});
+
+test('virt: no arena over a pool of the device tree, whose device need not be bound', async () => {
+  await using machine = await Machine.boot({
+    machine: 'virt',
+    deviceTree: (file) => applyOverlay(file, `${root}test/guest/pools.dts`),
+    mounts: [],
+  });
+  const pool = 'ls /proc/device-tree/reserved-memory | sed -n "s/^pool@/0x/p" | head -1';
+  const command = `rmmod iospace; insmod /lab/iospace.ko arena=64K@$(${pool})`;
+  const { code } = await machine.run(['sh', '-c', command], { timeout: 60 });
+  expect(code).toBe(constants.errno.EINVAL);
+  const { stdout } = await machine.run(['dmesg'], { timeout: 60 });
+  expect(stdout).toContain('is reserved by the device tree for something else');
 });
