@@ -43,7 +43,7 @@ interface RunFlags {
   deviceTreeOverlay: string[];
   bind: string[];
   mount: string[];
-  env: string[];
+  env: Record<string, string>;
   module: boolean;
   moduleParameters?: string;
   monitor?: string;
@@ -55,22 +55,25 @@ function repeated(value: string, before: string[]): string[] {
   return [...before, value];
 }
 
+/** Seconds that a timer can have. */
+const longestTimeout = Math.floor((2 ** 31 - 1) / 1000);
+
 function seconds(value: string): number {
   const number = Number(value);
-  if (!(number > 0)) {
-    throw new InvalidArgumentError('expected a number of seconds above 0');
+  if (!(number > 0 && number <= longestTimeout)) {
+    throw new InvalidArgumentError(`expected a number of seconds, above 0 and at most ${longestTimeout}`);
   }
   return number;
 }
 
 /** `NAME=VALUE`, or `NAME` for the value that it has here. */
-function environment(words: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    words.map((word) => {
-      const [name = '', ...value] = word.split('=');
-      return [name, value.length === 0 ? (process.env[name] ?? '') : value.join('=')];
-    }),
-  );
+function variable(word: string, before: Record<string, string>): Record<string, string> {
+  const [name = '', ...rest] = word.split('=');
+  const value = rest.length === 0 ? process.env[name] : rest.join('=');
+  if (name === '' || value === undefined) {
+    throw new InvalidArgumentError('expected NAME=VALUE, or the NAME of a variable that is set');
+  }
+  return { ...before, [name]: value };
 }
 
 /** Applies overlays in their order. */
@@ -146,7 +149,7 @@ async function runInMachine(argv: string[], flags: RunFlags, outcome: Outcome): 
   const release = passSignals(machine, stop);
   try {
     const { code } = await machine.run(argv, {
-      env: environment(flags.env),
+      env: flags.env,
       stdin: process.stdin.isTTY ? undefined : process.stdin,
       signal: stop.signal,
       timeout: flags.timeout,
@@ -271,9 +274,9 @@ export function addLabCommands(program: Command): void {
     )
     .option('--bind <name>', 'a PCI or platform device to hand to iospace (repeatable)', repeated, [])
     .option('--mount <dir>', 'HOSTDIR[:GUESTDIR][:rw]; default: the current one (repeatable)', repeated, [])
-    .option('--env <name>', 'NAME=VALUE, or NAME as it is here (repeatable)', repeated, [])
+    .option('--env <name>', 'NAME=VALUE, or NAME as it is here (repeatable)', variable, {})
     .option('--module-parameters <text>', 'parameters of iospace.ko: "NAME=VALUE ..."')
-    .option('--no-module', 'do not load iospace.ko')
+    .addOption(new Option('--no-module', 'do not load iospace.ko').conflicts(['moduleParameters', 'bind']))
     .option('--monitor <socket>', "make a socket for QEMU's monitor")
     .option('--timeout <seconds>', 'how long the command may take', seconds)
     .option(

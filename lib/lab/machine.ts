@@ -110,6 +110,9 @@ async function prepare(options: BootOptions): Promise<Parts> {
   if (options.deviceTree !== undefined && !model.hasDeviceTree) {
     throw wrongValue('machine', 'one that has a device tree', name);
   }
+  if (options.memory !== undefined && !/^[1-9]\d*[KMGT]?$/i.test(options.memory)) {
+    throw wrongValue('memory', "a size as QEMU takes it, '512M'", options.memory);
+  }
   const fetch: FetchOptions = { signal: options.signal, onProgress: options.onProgress };
   // First of all, whether it can work at all: QEMU is what is most likely to be missing.
   await tool(qemu, ['--version'], { mayOutlive: true });

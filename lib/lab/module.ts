@@ -67,18 +67,24 @@ export async function buildModule(
 const everyModules = ['async_probe', 'dyndbg'];
 
 /**
- * Refuses parameters that a module does not have: the kernel would load it, and say so in its log alone.
+ * Refuses parameters that a module does not have: the kernel would load it, and say so in its log alone. And those
+ * without a value, which all of ours need.
  *
  * @param parameters - as `insmod` takes them
  * @throws TypeError with code `ERR_INVALID_ARG_VALUE`, which names those that there are
  */
 export async function checkParameters(module: string, parameters: string): Promise<void> {
   // Spaces within double quotes do not separate.
-  const names = [...parameters.matchAll(/([^\s=]+)(?:=(?:"[^"]*"|[^\s"])*)?/g)].map(([, name = '']) => name);
+  const given = [...parameters.matchAll(/([^\s=]+)(=(?:"[^"]*"|[^\s"])*)?/g)];
+  const names = given.map(([, name = '']) => name);
   const own = (await tool('modinfo', ['-F', 'parmtype', module])).match(/^[^:]+/gm) ?? [];
   const known = [...own, ...everyModules];
   const unknown = names.find((name) => !known.includes(name.replaceAll('-', '_')));
   if (unknown !== undefined) {
     throw wrongValue('a module parameter', `one of ${known.join(', ')}`, unknown);
+  }
+  const [bare] = given.find(([, , value = '=']) => value === '=') ?? [];
+  if (bare !== undefined) {
+    throw wrongValue('a module parameter', 'NAME=VALUE', bare);
   }
 }
