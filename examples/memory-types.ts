@@ -74,14 +74,16 @@ using device = DmaDevice.open(
 );
 const { name, coherent, iommu, pageSize, cacheLine, zones, pool, limits } = device.info;
 console.log(`${name}: ${coherent ? 'snoops' : 'does not snoop'}, IOMMU: ${iommu}, zones: ${zones.join(' ')}`);
-console.log(`pages of ${pageSize}, cache lines of ${cacheLine}, pieces of at most ${limits.contiguousBytes}`);
+console.log(
+  `pages of ${pageSize}, sync in multiples of ${cacheLine}, pieces of at most ${limits.contiguousBytes}`,
+);
 console.log(pool.kind === 'none' ? 'no pool' : `${pool.kind} pool: ${pool.byteLength} at ${hex(pool.start)}`);
 console.table(TYPES.map((memory) => buffer(device, memory)));
 for (const message of refusals) {
   console.log(message);
 }
 
-for (const arena of device.arenas) {
-  console.log(`arena ${arena.name}: ${arena.byteLength} at ${hex(arena.physicalAddress)}`);
+for (const [index, arena] of device.arenas.entries()) {
+  console.log(`arena ${arena.name || index}: ${arena.byteLength} at ${hex(arena.physicalAddress)}`);
   console.table(arena.memoryTypes.map((memory) => window(arena, memory)));
 }

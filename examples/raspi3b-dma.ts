@@ -2,9 +2,11 @@
  * Copies 64 KiB with the DMA controller of a Raspberry Pi 3, which sees memory 0xC0000000 above where the CPU does.
  *
  *     npx iospace lab run --machine raspi3b --bind 3f007000.dma -- node build/examples/raspi3b-dma.js
+ *
+ * From 6.12 on the kernel's device tree calls the controller 3f007000.dma-controller.
  */
 import { randomFillSync } from 'node:crypto';
-import { DmaDevice } from 'iospace';
+import { DmaDevice, listDevices } from 'iospace';
 
 // BCM2835 ARM Peripherals, chapter 4. Channel 5 is one that the firmware leaves to Linux.
 const CHANNEL = 5;
@@ -16,7 +18,11 @@ const INTERRUPT = 1 << 2;
 const TRANSFER = (1 << 0) | (1 << 4) | (1 << 8); // interrupt when done; destination and source advance
 const LENGTH = 64 * 1024;
 
-using device = DmaDevice.open('3f007000.dma');
+const controller = listDevices().find(({ device }) => device.startsWith('3f007000.'));
+if (controller === undefined) {
+  throw new Error('the DMA controller is not bound to iospace');
+}
+using device = DmaDevice.open(controller.name);
 const registers = device.registers(0);
 using source = device.alloc(LENGTH);
 using target = device.alloc(LENGTH);

@@ -100,7 +100,7 @@ export function checkOptions<T extends object>(
   if (value === undefined) {
     return {};
   }
-  if (typeof value !== 'object' || value === null) {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw wrongType('options', 'an object', value);
   }
   for (const key of Object.keys(value)) {

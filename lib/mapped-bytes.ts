@@ -57,6 +57,15 @@ export abstract class MappedBytes {
   }
 }
 
+/** Of this realm, or of another one. */
+function isViewConstructor(Type: unknown): boolean {
+  return (
+    typeof Type === 'function' &&
+    (Type.name === 'DataView' ||
+      typeof (Type as { BYTES_PER_ELEMENT?: unknown }).BYTES_PER_ELEMENT === 'number')
+  );
+}
+
 /** A view of a part of `available` bytes, which begin at `base` in the buffer. */
 function viewOf<T>(
   buffer: ArrayBuffer,
@@ -66,7 +75,7 @@ function viewOf<T>(
   byteOffset: number | undefined,
   length: number | undefined,
 ): T {
-  if (typeof Type !== 'function') {
+  if (!isViewConstructor(Type)) {
     throw wrongType('Type', 'the constructor of a typed array or DataView', Type);
   }
   const elementSize = Type.BYTES_PER_ELEMENT ?? 1;

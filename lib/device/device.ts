@@ -70,6 +70,9 @@ export class DmaDevice {
    */
   static open(target?: string | DeviceOptions): DmaDevice {
     const options = typeof target === 'string' ? { device: target } : target;
+    if (options !== undefined && typeof options !== 'object') {
+      throw wrongType('target', 'the name of a device, or options', target);
+    }
     const { device, provider = 'iospace' } = checkOptions(options, ['device', 'provider']);
     if (device !== undefined && checkString('device', device) === '') {
       throw wrongValue('device', 'the name of a device', device);

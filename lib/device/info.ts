@@ -99,7 +99,7 @@ export interface DeviceInfo {
    * therefore not enumerable. `undefined` where the kernel has no such allocator.
    */
   readonly cmaFree: number | undefined;
-  /** The version of the kernel module; of this package where there is none. */
+  /** The version of the kernel module; empty where there is none (memfd). */
   readonly version: string;
 }
 

@@ -28,7 +28,7 @@ import type {
   ProvidedWindow,
   Provider,
 } from './provider.js';
-import { whyNoWindow, whyRefused } from './refusal.js';
+import { placeOf, whyNoWindow, whyRefused } from './refusal.js';
 import { Registers } from './registers.js';
 import * as uapi from './uapi.js';
 
@@ -146,19 +146,27 @@ class IospaceProvider implements Provider {
   }
 
   #allocHints(byteLength: number, request: MemoryRequest): Record<string, () => string> {
-    const { limits, dmaMask, pool } = this.info;
-    const { memory, contiguous } = request;
+    const { limits, pool } = this.info;
+    const { memory, contiguous, align } = request;
     return {
       EOPNOTSUPP: () => whyRefused(request, this.info),
       EDQUOT: () => {
         const { fileBytes, totalBytes, convertedBytes } = limits;
         const isConverted = convertedBytes > 0 && (memory === 'writecombine' || memory === 'uncached');
         const converted = isConverted ? `, and ${convertedBytes} of ${memory} memory` : '';
-        return `${byteLength} bytes; max_file_bytes allows ${fileBytes} here, max_total_bytes ${totalBytes} in all${converted}`;
+        const aligned = align > byteLength ? `, aligned to ${align}` : '';
+        return `${byteLength} bytes${aligned}; max_file_bytes allows ${fileBytes} here, max_total_bytes ${totalBytes} in all${converted}`;
       },
       ENOMEM: () => {
-        const inOnePiece = contiguous || memory === 'coherent' ? ' in one piece' : '';
-        return `no ${byteLength} bytes${inOnePiece} within the device's reach, 0x${dmaMask.toString(16)}`;
+        const where = placeOf(request) || `within the device's reach, 0x${this.info.dmaMask.toString(16)}`;
+        if (!contiguous && memory !== 'coherent') {
+          return `no ${byteLength} bytes ${where}`;
+        }
+        const tooLong =
+          byteLength > limits.contiguousBytes
+            ? `; more than ${limits.contiguousBytes} in one piece are rare: memory: 'cached' may be in several, an arena is in one`
+            : '';
+        return `no ${byteLength} bytes in one piece ${where}${tooLong}`;
       },
       ENOSPC: () =>
         pool.kind === 'none'

@@ -30,7 +30,7 @@ export function alternatives(memory: MemoryType, info: DeviceInfo): MemoryType[]
 
 /** Why the device was refused what it had asked for, and what helps. */
 export function whyRefused(request: MemoryRequest, info: DeviceInfo): string {
-  const { memory, zone, addressBits } = request;
+  const { memory, zone, align, boundary } = request;
   if (!info.memoryTypes.includes(memory)) {
     const others = alternatives(memory, info);
     const instead = others.length === 0 ? 'there is no other' : `use ${others.join(' or ')}`;
@@ -39,13 +39,21 @@ export function whyRefused(request: MemoryRequest, info: DeviceInfo): string {
   if (zone !== undefined && !info.zones.includes(zone)) {
     return `this machine has no zone ${zone}, only ${info.zones.join(', ') || 'one'}`;
   }
-  const place = [
-    ...(zone === undefined ? [] : [`in the zone ${zone}`]),
-    ...(addressBits === 0 ? [] : [`below 0x${(1n << BigInt(addressBits)).toString(16)}`]),
-  ].join(' and ');
+  if (boundary !== 0 && boundary < align) {
+    return `segments of ${memory} memory that each begin on a multiple of ${align} cannot make up a buffer that is cut at multiples of ${boundary}: use an align of at most the boundary`;
+  }
+  const place = placeOf(request);
   return place === ''
     ? `this machine did not give ${memory} memory`
     : `this device can have no ${memory} memory ${place}`;
+}
+
+/** Where a buffer was asked to lie; empty where nothing was said. */
+export function placeOf({ zone, addressBits }: MemoryRequest): string {
+  return [
+    ...(zone === undefined ? [] : [`in the zone ${zone}`]),
+    ...(addressBits === 0 ? [] : [`below 0x${(1n << BigInt(addressBits)).toString(16)}`]),
+  ].join(' and ');
 }
 
 function whyNoType(memory: MemoryType, info: DeviceInfo): string {
@@ -83,10 +91,11 @@ export function whyNoWindow(
   return {
     EPERM: () =>
       hasRawIo()
-        ? `the range ${range} is not declared: modprobe iospace allow=${size}@0x${address.toString(16)} (never memory that the system uses, and nothing under kernel lockdown)`
+        ? `the range ${range} is not declared: pass the device whose registers it is, or modprobe iospace allow=${size}@0x${address.toString(16)} (never memory that the system uses, and nothing under kernel lockdown)`
         : `the range ${range} lies in no arena; any other needs CAP_SYS_RAWIO: run as root`,
     EBUSY: () => `the range ${range} is in use by a driver, or open in another memory type`,
-    EOPNOTSUPP: () => `this machine cannot open the range ${range} as ${memory}`,
+    EOPNOTSUPP: () =>
+      `this machine cannot open the range ${range} as ${memory}: registers are opened as device, memory as one of the memoryTypes of its arena`,
     ENOSPC: () =>
       `${size} bytes are more than one window can have, or this device has as many open as it can`,
     EINVAL: () => `the range ${range} is beyond what this CPU addresses`,

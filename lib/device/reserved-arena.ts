@@ -6,7 +6,7 @@
  */
 import { inspect } from 'node:util';
 import { checkInteger, checkOneOf, checkOptionalInteger, checkOptions } from '../check.js';
-import { explained, outOfRange, wrongType } from '../errors.js';
+import { explained, invalidState, outOfRange, wrongType } from '../errors.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { type WindowType, windowTypes } from './memory.js';
 import type { ProvidedArena } from './provider.js';
@@ -88,11 +88,14 @@ export class ReservedArena {
   /**
    * Where in the arena a window of it begins.
    *
-   * @throws ERR_OUT_OF_RANGE if the window is not one of this arena
+   * @throws ERR_OUT_OF_RANGE if the window is not one of this arena; ERR_INVALID_STATE once it was unmapped
    */
   offsetOf(window: IospaceMapping): number {
     if (!(window instanceof IospaceMapping)) {
       throw wrongType('window', 'an IospaceMapping', window);
+    }
+    if (window.unmapped) {
+      throw invalidState('the window was unmapped');
     }
     const offset = window.physicalAddress - this.physicalAddress;
     if (offset < 0n || offset >= BigInt(this.byteLength)) {
@@ -140,7 +143,7 @@ export class ArenaAttachment {
    *
    * @param offset - counted from the start of the window
    * @throws ERR_OUT_OF_RANGE if the window is not one of this arena, or the byte not in the window; ERR_INVALID_STATE
-   *   once the device was closed
+   *   once the window was unmapped or the device closed
    */
   dmaAddressOf(window: IospaceMapping, offset = 0): bigint {
     const begin = this.arena.offsetOf(window);

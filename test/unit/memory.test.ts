@@ -157,12 +157,25 @@ describe('a refusal says why, and what to use instead', () => {
     [12, { memory: 'cached' }, "no 4096 bytes within the device's reach, 0xffffffff"],
     [12, { memory: 'coherent' }, "no 4096 bytes in one piece within the device's reach, 0xffffffff"],
     [12, { memory: 'cached', contiguous: true }, 'in one piece'],
+    [12, { zone: 'dma', addressBits: 20 }, 'no 4096 bytes in one piece in the zone dma and below 0x100000'],
+    [122, { align: 1 << 20 }, '4096 bytes, aligned to 1048576; max_file_bytes'],
+    [95, { memory: 'cached', align: 8192, boundary: 4096 }, 'use an align of at most the boundary'],
     [28, {}, 'this device has as many buffers open as it can'],
   ] as const)('errno %i for %o', (errno, options, sentence) => {
     fake = new FakeDevice({ info: { memoryTypes: all, maxConvertedBytes: 65536n } });
     fake.error = systemError(errno, 'ioctl');
     using device = open();
     expect(() => device.alloc(4096, options)).toThrow(sentence);
+  });
+
+  test('more than there ever is in one piece says where it can be had', () => {
+    fake = new FakeDevice({ info: { memoryTypes: all, maxContiguousBytes: 4096n } });
+    fake.error = systemError(12, 'ioctl');
+    using device = open();
+    expect(() => device.alloc(8192)).toThrow('more than 4096 in one piece are rare');
+    expect(() => device.alloc(8192, { memory: 'cached' })).toThrow(
+      /no 8192 bytes within the device's reach, 0xffffffff$/,
+    );
   });
 
   test('a full pool is named', () => {

@@ -122,7 +122,7 @@ describe('mmapIospace', () => {
     const isRoot = process.geteuid?.() === 0;
     expect(() => mmapIospace(0x1800, 0x1000, { memory: 'cached', device })).toThrow(
       isRoot
-        ? /the range 0x1000 to 0x3000 is not declared: modprobe iospace allow=0x2000@0x1000 /
+        ? /the range 0x1000 to 0x3000 is not declared: pass the device whose registers it is, or modprobe iospace allow=0x2000@0x1000 /
         : /the range 0x1000 to 0x3000 lies in no arena; any other needs CAP_SYS_RAWIO/,
     );
   });
@@ -286,6 +286,8 @@ describe('an arena', () => {
     expect(() => attachment.dmaAddressOf(below)).toThrow(code('ERR_OUT_OF_RANGE'));
     expect(() => attachment.dmaAddressOf(inside, 16)).toThrow(code('ERR_OUT_OF_RANGE'));
     expect(() => arena.offsetOf({} as IospaceMapping)).toThrow(code('ERR_INVALID_ARG_TYPE'));
+    inside.unmap();
+    expect(() => attachment.dmaAddressOf(inside)).toThrow(code('ERR_INVALID_STATE'));
     expect(() => device.attachArena({} as ReservedArena)).toThrow(code('ERR_INVALID_ARG_TYPE'));
   });
 
