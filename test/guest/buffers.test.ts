@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DmaDevice, listDevices } from 'iospace';
 import { counters, findEdu, NOTHING } from './edu.js';
+import { pageSize } from './witness.js';
 
 const { name } = findEdu();
 
@@ -32,7 +33,7 @@ test('a device opens by its name, its path and its name on the bus', () => {
 
 test('a buffer is zeroed, writable, of the length asked for, and reachable', () => {
   using device = DmaDevice.open(name);
-  for (const byteLength of [1, 4095, 4096, 4097, 65536, 1 << 20]) {
+  for (const byteLength of [1, pageSize - 1, pageSize, pageSize + 1, 65536, 1 << 20]) {
     using buffer = device.alloc(byteLength);
     assert.equal(buffer.bytes.length, byteLength);
     assert.ok(buffer.bytes.every((byte) => byte === 0));
@@ -41,7 +42,7 @@ test('a buffer is zeroed, writable, of the length asked for, and reachable', () 
     assert.deepEqual(buffer.memory, { requested: 'coherent', effective: 'coherent' });
     assert.deepEqual(buffer.segments, [{ dmaAddress: buffer.dmaAddress, length: byteLength }]);
     assert.ok(buffer.dmaAddress + BigInt(byteLength) - 1n <= device.info.dmaMask);
-    assert.equal(buffer.dmaAddress % 4096n, 0n);
+    assert.equal(buffer.dmaAddress % BigInt(pageSize), 0n);
     assert.equal(buffer.subarray(byteLength - 1).dmaAddress, buffer.dmaAddress + BigInt(byteLength - 1));
   }
   assert.equal(counters(name).buffers, 0);
@@ -50,7 +51,7 @@ test('a buffer is zeroed, writable, of the length asked for, and reachable', () 
 test('live buffers do not overlap, for the CPU and for the device', () => {
   using device = DmaDevice.open(name);
   const buffers = Array.from({ length: 64 }, (_, n) => {
-    const buffer = device.alloc(4096 * (1 + (n % 3)));
+    const buffer = device.alloc(pageSize * (1 + (n % 3)));
     buffer.bytes.fill(n + 1);
     return buffer;
   });
@@ -68,10 +69,10 @@ test('live buffers do not overlap, for the CPU and for the device', () => {
 
 test('the module counts what is held, by whole pages', () => {
   using device = DmaDevice.open(name);
-  const [first, second] = [device.alloc(1), device.alloc(4097)];
-  assert.deepEqual(counters(name), { buffers: 2, buffer_bytes: 3 * 4096, held_bytes: 0, open_files: 1 });
+  const [first, second] = [device.alloc(1), device.alloc(pageSize + 1)];
+  assert.deepEqual(counters(name), { buffers: 2, buffer_bytes: 3 * pageSize, held_bytes: 0, open_files: 1 });
   first.free();
-  assert.deepEqual(counters(name), { buffers: 1, buffer_bytes: 2 * 4096, held_bytes: 0, open_files: 1 });
+  assert.deepEqual(counters(name), { buffers: 1, buffer_bytes: 2 * pageSize, held_bytes: 0, open_files: 1 });
   second.free();
   device.close();
   assert.deepEqual(counters(name), NOTHING);
@@ -96,7 +97,7 @@ test('a thousand allocations in one synchronous loop need one', () => {
   }
 });
 
-test('syncing coherent memory is a matter of the CPU alone', () => {
+test('what is synced lies inside of the buffer', () => {
   using device = DmaDevice.open(name);
   using buffer = device.alloc(4096);
   buffer.syncForDevice();
