@@ -199,19 +199,42 @@ describe('windows of an arena', { skip }, () => {
   describe('loaded again', () => {
     after(setMask);
 
-    test('it is zeroed', () => {
+    const run = (program: string, ...words: string[]) => spawnSync(program, words, { encoding: 'utf8' });
+    const load = (...words: string[]) => run('insmod', '/lab/iospace.ko', ...words);
+
+    test('a range that cannot be is refused, with the reason in the log; then it is zeroed', () => {
       {
         using opened = openArena();
         using window = opened.arena.window('cached');
         window.bytes.fill(0xa5);
       }
-      for (const argv of [
-        ['rmmod', 'iospace'],
-        ['insmod', '/lab/iospace.ko', ...parameters.map(({ key, value }) => `${key}=${value}`)],
-      ]) {
-        const [program = '', ...rest] = argv;
-        assert.equal(spawnSync(program, rest, { stdio: 'inherit' }).status, 0, argv.join(' '));
+      assert.equal(run('rmmod', 'iospace').status, 0);
+      const at = `0x${declaredRange().begin.toString(16)}`;
+      for (const [value, reason] of [
+        ['1M', 'expected SIZE@ADDRESS'],
+        [`1M@${at},`, 'expected SIZE@ADDRESS'],
+        [`0@${at}`, 'is empty'],
+        [`100@${at}`, 'is not whole pages'],
+        [`1M@0x${(systemMemory() + (1n << 24n)).toString(16)}`, 'lies over memory that the system uses'],
+        ['1M@0xfffffffffff10000', 'wraps around the end of all addresses'],
+        ['1M@0x1000000000000000', 'lies beyond what this CPU can address'],
+      ] as const) {
+        for (const key of ['arena', 'allow']) {
+          assert.notEqual(load(`${key}=${value}`).status, 0, `${key}=${value}`);
+          const [line = ''] = run('dmesg').stdout.trimEnd().split('\n').slice(-1);
+          assert.ok(line.includes(`iospace: ${key}`) && line.includes(reason), line);
+        }
       }
+      for (const [words, reason] of [
+        [[`arena=512K@${at},512K@${at}`], 'overlaps another arena'],
+        [[`allow=512K@${at},512K@${at}`], 'overlaps another range of the parameter'],
+        [[`arena=512K@${at}`, `allow=512K@${at}`], 'overlaps an arena'],
+      ] as const) {
+        assert.notEqual(load(...words).status, 0, words.join(' '));
+        assert.ok(run('dmesg').stdout.includes(reason), reason);
+      }
+      const { status, stderr } = load(...parameters.map(({ key, value }) => `${key}=${value}`));
+      assert.equal(status, 0, stderr);
       using opened = openArena();
       using window = opened.arena.window('cached');
       assert.ok(isFilledWith(window.bytes, 0));
