@@ -171,9 +171,13 @@ export function abortError(signal: AbortSignal): CodedError {
 
 /** Warns that memory was collected which nobody had given back. */
 export function reportLeak(description: string, byteLength: number): void {
-  process.emitWarning(`${description} (${byteLength} bytes) was collected without free() or close()`, {
-    type: 'IospaceLeakWarning',
-    code: 'IOSPACE_LEAK',
-    detail: 'What a device may still use stays allocated until that device is closed.',
-  });
+  process.emitWarning(
+    `${description} (${byteLength} bytes) was collected without free(), unmap() or close()`,
+    {
+      type: 'IospaceLeakWarning',
+      code: 'IOSPACE_LEAK',
+      detail:
+        'What a device may still use stays allocated, and a window open in its type, until the device is closed.',
+    },
+  );
 }

@@ -155,7 +155,7 @@ class IospaceProvider implements Provider {
         const isConverted = convertedBytes > 0 && (memory === 'writecombine' || memory === 'uncached');
         const converted = isConverted ? `, and ${convertedBytes} of ${memory} memory` : '';
         const aligned = align > byteLength ? `, aligned to ${align}` : '';
-        return `${byteLength} bytes${aligned}; max_file_bytes allows ${fileBytes} here, max_total_bytes ${totalBytes} in all${converted}`;
+        return `${byteLength} bytes${aligned}; max_file_bytes allows ${fileBytes} here, max_total_bytes ${totalBytes} in all${converted}; what is held already counts`;
       },
       ENOMEM: () => {
         const where = placeOf(request) || `within the device's reach, 0x${this.info.dmaMask.toString(16)}`;

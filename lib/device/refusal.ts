@@ -39,6 +39,9 @@ export function whyRefused(request: MemoryRequest, info: DeviceInfo): string {
   if (zone !== undefined && !info.zones.includes(zone)) {
     return `this machine has no zone ${zone}, only ${info.zones.join(', ') || 'one'}`;
   }
+  if (zone !== undefined && info.pool.kind !== 'none') {
+    return 'this device has a pool of its own, which has no zones';
+  }
   if (boundary !== 0 && boundary < align) {
     return `segments of ${memory} memory that each begin on a multiple of ${align} cannot make up a buffer that is cut at multiples of ${boundary}: use an align of at most the boundary`;
   }

@@ -44,6 +44,19 @@ describe.each(['6.1', '6.12'] as const)('virt %s', (kernel) => {
   });
 });
 
+test('virt: an arena and a pool by the overlay of the examples', async () => {
+  await using machine = await Machine.boot({
+    machine: 'virt',
+    deviceTree: (file) => applyOverlay(file, `${root}examples/memory.dtso`),
+    mounts: [root],
+  });
+  const argv = ['node', `${root}build/examples/memory-types.js`, 'my-dma'];
+  const { code, stdout, stderr } = await machine.run(argv, { timeout: 60 });
+  expect(code, stderr).toBe(0);
+  expect(stdout).toContain('coherent pool: 1048576 at 0x72000000');
+  expect(stdout).toContain('arena arena@70000000: 16777216 at 0x70000000');
+});
+
 /** The pool of the Raspberry Pi's DMA controller: below the gibibyte that it sees, from the middle of it. */
 const pool = { node: '/reserved-memory/pool@20000000', start: 0x20000000, byteLength: 0x400000 };
 

@@ -193,7 +193,7 @@ test('what is collected without free() is warned of, once each', async () => {
   );
   expect(code).toBe(0);
   expect(stdout).toBe('IospaceLeakWarning IOSPACE_LEAK\n'.repeat(2));
-  expect(stderr).toMatch(/\(4096 bytes\) was collected without free\(\) or close\(\)/);
+  expect(stderr).toMatch(/\(4096 bytes\) was collected without free\(\), unmap\(\) or close\(\)/);
   expect(stderr).toMatch(/\(8192 bytes\) was collected/);
   expect(stderr).not.toMatch(/12288/);
 });

@@ -159,6 +159,7 @@ describe('a refusal says why, and what to use instead', () => {
     [12, { memory: 'cached', contiguous: true }, 'in one piece'],
     [12, { zone: 'dma', addressBits: 20 }, 'no 4096 bytes in one piece in the zone dma and below 0x100000'],
     [122, { align: 1 << 20 }, '4096 bytes, aligned to 1048576; max_file_bytes'],
+    [122, {}, 'what is held already counts'],
     [95, { memory: 'cached', align: 8192, boundary: 4096 }, 'use an align of at most the boundary'],
     [28, {}, 'this device has as many buffers open as it can'],
   ] as const)('errno %i for %o', (errno, options, sentence) => {
