@@ -56,7 +56,8 @@ static bool iospace_regs_claim_pages(struct iospace_regs *regs,
  * @res: The range, or NULL if there is none at this index
  * @name: As in struct iospace_registers; lives as long as the device is bound
  *
- * Return: 0, or -EBUSY if another driver has the range.
+ * Return: 0, or -EBUSY if another driver has the range (or the kernel has no
+ * memory to write the claim down, which it does not tell).
  */
 int iospace_regs_claim(struct iospace_device *idev, unsigned int index,
 		       const struct resource *res, const char *name)

@@ -89,8 +89,8 @@ export class DmaSlice extends MappedBytes {
   }
 
   /**
-   * Makes what the CPU wrote visible to the device, whose turn it is then. One system call for cached memory; for all
-   * other a barrier.
+   * Makes what the CPU wrote visible to the device, whose turn it is then. One system call for cached memory that
+   * needs it; for all other a barrier.
    *
    * For a device that does not snoop, the range of a cached buffer begins and ends on a multiple of `info.cacheLine`,
    * counted from the start of the buffer, or ends with it: whatever else is in its first and last line would be lost.
@@ -110,8 +110,8 @@ export class DmaSlice extends MappedBytes {
   }
 
   /**
-   * Makes what the device wrote visible to the CPU, whose turn it is then. One system call for cached memory; for all
-   * other a barrier.
+   * Makes what the device wrote visible to the CPU, whose turn it is then. One system call for cached memory that
+   * needs it; for all other a barrier.
    *
    * @param offset - first byte, as for {@link DmaSlice.syncForDevice}
    * @param length - bytes; absent: all that follow
