@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { longestTimeout } from '../lab/boot-options.js';
 import {
   type Arch,
   applyOverlay,
@@ -54,9 +55,6 @@ interface RunFlags {
 function repeated(value: string, before: string[]): string[] {
   return [...before, value];
 }
-
-/** Seconds that a timer can have. */
-const longestTimeout = Math.floor((2 ** 31 - 1) / 1000);
 
 function seconds(value: string): number {
   const number = Number(value);

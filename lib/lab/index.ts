@@ -4,6 +4,7 @@
  * @module
  */
 export { buildAddon } from './addon.js';
+export type { BootOptions } from './boot-options.js';
 export { type CacheEntry, cacheDirectory, cleanCache, listCache } from './cache.js';
 export { applyOverlay, type DeviceTreeChange } from './device-tree.js';
 export { LabError, type LabErrorCode } from './errors.js';
@@ -18,7 +19,7 @@ export {
   kernelNames,
   kernelsFor,
 } from './kernels.js';
-export { type BootOptions, Machine } from './machine.js';
+export { Machine } from './machine.js';
 export { type MachineName, machineNames, machineSummary } from './machines.js';
 export type { FetchOptions } from './packages.js';
 export type { Input, RunOptions, RunResult } from './run.js';

@@ -7,15 +7,16 @@ import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { abortError, invalidState, wrongType, wrongValue } from '../errors.js';
 import { buildAddon } from './addon.js';
+import { type BootOptions, checkBootOptions } from './boot-options.js';
 import { deferred } from './deferred.js';
-import { changedDeviceTree, type DeviceTreeChange } from './device-tree.js';
+import { changedDeviceTree } from './device-tree.js';
 import { LabError, type LabErrorCode } from './errors.js';
 import { encodeCommand, encodeFrame, type Frame, FrameDecoder, frameType } from './frames.js';
 import { defaultNodeMajor, type NodeMajor } from './guest-node.js';
 import { baseImage, bootImage } from './image.js';
 import { isFault, KernelLog } from './kernel-log.js';
-import { type Arch, defaultKernel, fetchKernel, type Kernel, type KernelName } from './kernels.js';
-import { eduMasks, findMachine, type MachineModel, type MachineName, reachingMemory } from './machines.js';
+import { defaultKernel, fetchKernel, type Kernel } from './kernels.js';
+import { eduMasks, findMachine, type MachineModel, reachingMemory } from './machines.js';
 import { buildModule, checkParameters } from './module.js';
 import { isMounted, type Mount, packageMount, parseMount } from './mounts.js';
 import type { FetchOptions } from './packages.js';
@@ -23,61 +24,6 @@ import { agentPort, Qemu } from './qemu.js';
 import { Run, type RunOptions, type RunResult } from './run.js';
 import { packageRoot } from './sources.js';
 import { throwIfAborted, tool } from './tools.js';
-
-/** What {@link Machine.boot} boots. */
-export interface BootOptions {
-  /** Default: `pc`. */
-  machine?: MachineName | undefined;
-  /** For a machine that is made for several: `virt` for `arm64`, its default, and `riscv64`. */
-  arch?: Arch | undefined;
-  /** Default: `6.1`; `6.12` on riscv64. */
-  kernel?: KernelName | undefined;
-  /** Node in the guest. Default: the major of the one that runs this, as far as the lab has it. */
-  node?: NodeMajor | undefined;
-  /** Devices as QEMU's `-device` takes them. An `edu` is bound to iospace. */
-  devices?: readonly string[] | undefined;
-  /** Added to QEMU's `-machine`: `iommu=smmuv3` puts the SMMU of `virt` before its devices. */
-  machineOptions?: string | undefined;
-  /**
-   * Changes the machine's device tree before it boots. Called with the path of the tree that this very machine has, as
-   * QEMU describes it; whatever the file holds when the promise resolves is what the kernel gets. `pc` has none.
-   */
-  deviceTree?: DeviceTreeChange | undefined;
-  /** Names of more devices that are handed to iospace: PCI functions or platform devices, `3f007000.dma`. */
-  bind?: readonly string[] | undefined;
-  /**
-   * Host directories in the guest, `HOSTDIR[:GUESTDIR][:rw]`: read-only unless `rw`, at the same path unless
-   * another is given. Default: the current directory. This package is always there. A machine without a way to
-   * mount them (`raspi3b`) gets copies of at most 256 MiB, and no `rw`.
-   */
-  mounts?: readonly string[] | undefined;
-  /** Added to the kernel's command line. */
-  append?: string | undefined;
-  /**
-   * `true`: time in the guest is a count of its instructions, a nanosecond each, and passes at once while it idles. What
-   * a program measures is then what it costs, the same in each run. Slower; one processor. Default: `false`.
-   */
-  icount?: boolean | undefined;
-  /** As QEMU's `-m` takes it. Default: `1G`; with the debug kernel `2G`. */
-  memory?: string | undefined;
-  /** A socket that is made for QEMU's human monitor, for use by others. */
-  monitor?: string | undefined;
-  /** Parameters of the kernel module, as `insmod` takes them. One that it does not have is refused. */
-  moduleParameters?: string | undefined;
-  /** `false`: a machine without iospace; neither module nor addon is built, nothing is bound. Default: `true`. */
-  loadModule?: boolean | undefined;
-  /** Ends the machine; a boot in progress rejects with an AbortError, running commands too. */
-  signal?: AbortSignal | undefined;
-  /**
-   * Seconds that the machine may take until it is ready; fetching and building is not counted. Default: 120; with the
-   * debug kernel 600.
-   */
-  timeout?: number | undefined;
-  /** Told what is being fetched, built, booted. */
-  onProgress?: ((message: string) => void) | undefined;
-  /** Gets each line of the kernel's log as it comes. */
-  onKernelLog?: ((line: string) => void) | undefined;
-}
 
 const defaultTimeout = 120;
 /** How long a fault's lines are awaited, in milliseconds. */
@@ -109,9 +55,6 @@ async function prepare(options: BootOptions): Promise<Parts> {
   const { name, arch, qemu } = model;
   if (options.deviceTree !== undefined && !model.hasDeviceTree) {
     throw wrongValue('machine', 'one that has a device tree', name);
-  }
-  if (options.memory !== undefined && !/^[1-9]\d*[KMGT]?$/i.test(options.memory)) {
-    throw wrongValue('memory', "a size as QEMU takes it, '512M'", options.memory);
   }
   const fetch: FetchOptions = { signal: options.signal, onProgress: options.onProgress };
   // First of all, whether it can work at all: QEMU is what is most likely to be missing.
@@ -252,10 +195,11 @@ export class Machine {
    * Boots a machine and makes it ready: module loaded, devices bound, directories mounted. Fetches and builds
    * first what is not in the cache, which takes minutes the first time.
    *
-   * @throws TypeError with code `ERR_INVALID_ARG_VALUE` for what no machine has; LabError for what fails
+   * @throws TypeError with code `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`, RangeError with code `ERR_OUT_OF_RANGE` for
+   *   what no machine has; LabError for what fails
    */
   static async boot(options: BootOptions = {}): Promise<Machine> {
-    const { signal } = options;
+    const { signal } = checkBootOptions(options);
     throwIfAborted(signal);
     const parts = await prepare(options);
     const devices = (options.devices ?? []).map(reachingMemory);
