@@ -132,7 +132,7 @@ function typeTests(info: DeviceInfo, memory: MemoryType): void {
     const seen = new Set<bigint>();
     let again = 0;
     // What a device keeps for reuse it keeps to its last close.
-    const other = DmaDevice.open(name);
+    using other = DmaDevice.open(name);
     for (let round = 0; round < 4; round++) {
       if (round === 2) {
         other.close();
