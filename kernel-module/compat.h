@@ -37,6 +37,11 @@ static inline void iospace_vma_untrack(struct vm_area_struct *vma)
 #endif
 }
 
+/* A member of struct vm_operations_struct. */
+#ifndef IOSPACE_HAVE_MAY_SPLIT
+#define may_split split
+#endif
+
 /* Before 5.16 what has a struct page is refused, and warned of. */
 static inline bool iospace_can_map_resource(phys_addr_t start)
 {

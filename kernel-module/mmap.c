@@ -199,6 +199,18 @@ static void iospace_mmap_buffer_close(struct vm_area_struct *vma)
 	iospace_buffer_put(vma->vm_private_data);
 }
 
+/*
+ * A window stays in one piece: kernels that keep books on what is mapped of a
+ * physical range lose them when a part of a mapping goes.
+ */
+static int iospace_mmap_buffer_may_split(struct vm_area_struct *vma,
+					 unsigned long addr)
+{
+	struct iospace_buffer *buffer = vma->vm_private_data;
+
+	return buffer->ops->segments ? 0 : -EINVAL;
+}
+
 /* A buffer's slot of offsets is a power of two of pages, and begins at one. */
 static unsigned long iospace_mmap_buffer_page(struct iospace_buffer *buffer,
 					      unsigned long pgoff)
@@ -230,6 +242,7 @@ static vm_fault_t iospace_mmap_buffer_fault(struct vm_fault *vmf)
 static const struct vm_operations_struct iospace_mmap_buffer_ops = {
 	.open = iospace_mmap_buffer_open,
 	.close = iospace_mmap_buffer_close,
+	.may_split = iospace_mmap_buffer_may_split,
 	.fault = iospace_mmap_buffer_fault,
 };
 

@@ -481,7 +481,8 @@ struct iospace_arena {
  * that this machine cannot give here. Registers of a device are
  * IOSPACE_MEMORY_DEVICE, those that are prefetchable also
  * IOSPACE_MEMORY_WRITECOMBINE. EDQUOT: each window counts as a buffer of a page.
- * It ends when it was freed and its last mapping is gone.
+ * A mapping of a window stays whole: to unmap or protect a part of it is EINVAL.
+ * A window ends when it was freed and its last mapping is gone.
  */
 struct iospace_window {
 	__u32 size;
