@@ -3,14 +3,14 @@
  * inside emulated machines. Needs the lab's Debian packages; `node lib/lab/setup.mjs test` installs them.
  *
  * A machine is booted once and runs them all. A program fails by its exit code, and any warning of the kernel fails it
- * too. What its memory really is it asks the witness (`test/witness.ts`). How many times as long as usual all may take
+ * too. What it skips on this machine, and why, is told to the reporter of the matrix. What its memory really is it asks the witness (`test/witness.ts`). How many times as long as usual all may take
  * is in IOSPACE_PATIENCE, for the limits of its own. `npm test` has the core of the machines; IOSPACE_MACHINES=all has
  * them all, IOSPACE_MACHINES=debug those with the debug kernel.
  */
 import { execFileSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'vitest';
 import { type Arch, Machine } from '../lib/lab/index.js';
 import { nodeArch, toolPrefix } from '../lib/lab/toolchain.js';
 import { chosenBoards } from './boards.js';
@@ -56,26 +56,33 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
     await machine?.close();
   });
 
-  async function passes(argv: string[], timeout: number): Promise<void> {
+  async function passes({ task }: TestContext, argv: string[], timeout: number): Promise<void> {
     const env = { IOSPACE_PATIENCE: String(patience) };
     const { code, stdout, stderr } = await witness.run(argv, { cwd: root, env, timeout: timeout * patience });
     expect(code, `${stdout}\n${stderr}`).toBe(0);
+    task.meta.skips = [...stdout.matchAll(/^ *ok .*# SKIP (.*)$/gm)].map(([, reason = '']) => reason);
   }
 
-  test.each(shows)('is what it is called: %s', (command) => passes(['sh', '-c', command], 10));
-  test('test/abi', () => passes([`${abi}/iospace-abi`], 300));
-  test('examples/edu.ts', () => passes(['node', edu], 60));
+  test.for(shows)('is what it is called: %s', (command, context) =>
+    passes(context, ['sh', '-c', command], 10),
+  );
+  test('test/abi', (context) => passes(context, [`${abi}/iospace-abi`], 300));
+  test('examples/edu.ts', (context) => passes(context, ['node', edu], 60));
   test('examples/edu.ts fails where one bit of what came back differs', async () => {
     const { code, stderr } = await machine.run(['node', edu, '--damage'], { timeout: 60 * patience });
     expect(code).toBe(1);
     expect(stderr).toContain('first at byte 1234');
   });
-  test.each(programs)('test/guest/%s', (name) => passes(['node', `${root}build/guest/${name}`], 120));
+  test.for(programs)('test/guest/%s', (name, context) =>
+    passes(context, ['node', `${root}build/guest/${name}`], 120),
+  );
   if (boot.kernel === 'debug') {
-    test('the checks of the kernel are still on', () => passes(['sh', '-c', checksAreOn], 60));
+    test('the checks of the kernel are still on', (context) =>
+      passes(context, ['sh', '-c', checksAreOn], 60));
     // After that: what fails an allocation may fail one of the checks.
-    test('test/abi faults', () => passes(['env', withoutRseq, `${abi}/iospace-abi`, 'faults'], 300));
-    test('nothing has leaked', () => passes(['sh', '-c', nothingLeaked], 60));
+    test('test/abi faults', (context) =>
+      passes(context, ['env', withoutRseq, `${abi}/iospace-abi`, 'faults'], 300));
+    test('nothing has leaked', (context) => passes(context, ['sh', '-c', nothingLeaked], 60));
   }
 });
 

@@ -1,7 +1,7 @@
 /**
  * A reporter of Vitest that writes what works where: a row for each machine of `test/machines.ts` and each board of
  * `test/boards.ts`, a column for each test that it runs. On the screen and in `build/matrix.json` and
- * `build/matrix.md`, from which the README has it.
+ * `build/matrix.md`, from which the README has it. Below it stands what the programs skipped, and why.
  *
  * A machine that cannot be made has failed all its tests; one that ran none at all fails the run.
  */
@@ -12,6 +12,13 @@ import { chosenBoards } from './boards.js';
 import { chosenMachines, kernelOf } from './machines.js';
 
 const build = fileURLToPath(new URL('../build', import.meta.url));
+
+declare module 'vitest' {
+  interface TaskMeta {
+    /** Why a program skipped some of its tests, once for each. */
+    skips?: string[];
+  }
+}
 
 /** `absent`: this machine has no such test. */
 type State = 'passed' | 'failed' | 'absent';
@@ -32,10 +39,21 @@ function stateOf(test: TestCase): State {
   return state === 'skipped' && !isBroken(test.parent) ? 'absent' : 'failed';
 }
 
+/** Each reason for which tests of a row's programs were skipped, and how often. */
+function skipsOf(tests: readonly TestCase[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const reason of tests.flatMap((test) => test.meta().skips ?? [])) {
+    counts[reason] = (counts[reason] ?? 0) + 1;
+  }
+  return counts;
+}
+
 /** Tests that differ by what follows a colon share a column. */
 const columnOf = (test: TestCase) => test.name.replace(/: .*/, '');
 
 class Table {
+  /** By the row. */
+  readonly skips = new Map<string, Record<string, number>>();
   readonly #cells = new Map<string, Map<string, State>>();
   readonly #columns = new Set<string>();
 
@@ -54,9 +72,10 @@ class Table {
     return [...this.#columns];
   }
 
-  rows(): { row: string; cells: Record<string, State> }[] {
+  rows(): { row: string; cells: Record<string, State>; skips: Record<string, number> }[] {
     return [...this.#cells].map(([row, cells]) => ({
       row,
+      skips: this.skips.get(row) ?? {},
       cells: Object.fromEntries(this.columns.map((column) => [column, cells.get(column) ?? 'absent'])),
     }));
   }
@@ -68,7 +87,10 @@ class Table {
     const body = this.rows().map(({ row, cells }) =>
       line([row, ...this.columns.map((column) => shown[cells[column] ?? 'absent'])]),
     );
-    return [...head, ...body, ''].join('\n');
+    const skips = this.rows().flatMap(({ row, skips }) =>
+      Object.entries(skips).map(([reason, count]) => `- ${row}: ${count} skipped: ${reason}`),
+    );
+    return [...head, ...body, '', ...skips, ''].join('\n');
   }
 }
 
@@ -93,6 +115,7 @@ export default class Matrix implements Reporter {
       for (const test of own) {
         table.add(row, columnOf(test), stateOf(test));
       }
+      table.skips.set(row, skipsOf(own));
       if (own.every((test) => stateOf(test) === 'absent')) {
         missing.push(row);
       }

@@ -3,6 +3,16 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { SOON } from './edu.js';
 
+/** Why this Node does not change its user, if it does not: one built for io_uring, as Debian 13's is, refuses to. */
+export const keepsItsUser: string | false = (() => {
+  try {
+    process.seteuid?.(process.geteuid?.() ?? 0);
+    return false;
+  } catch {
+    return 'this Node refuses to change its user';
+  }
+})();
+
 /** Starts `holder.js`; resolves with the first thing that it says. */
 export async function hold(
   device: string,

@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { DmaDevice, type IospaceMapping, mmapIospace, munmapIospace, type WindowType } from 'iospace';
+import { keepsItsUser } from './children.js';
 import { DEVICE_MEMORY_LENGTH, findEdu, fromDevice, IDENTIFICATION, openEdu, toDevice } from './edu.js';
 import {
   type DeviceMapping,
@@ -299,11 +300,15 @@ test('by its address: a range that wraps, ends beyond what the CPU addresses, or
   assert.throws(() => mmapIospace(NOWHERE, 0, { memory }), { code: 'ERR_OUT_OF_RANGE' });
 });
 
+/** Physical, of the first BAR. */
+function registersAddress(): bigint {
+  const [first = ''] = readFileSync(`/sys/bus/pci/devices/${findEdu().device}/resource`, 'utf8').split(' ');
+  return BigInt(first);
+}
+
 test('by their address: registers belong to their device, and are nothing but registers', () => {
-  const edu = findEdu();
-  const [first = ''] = readFileSync(`/sys/bus/pci/devices/${edu.device}/resource`, 'utf8').split(' ');
-  const address = BigInt(first);
-  using device = DmaDevice.open(edu.name);
+  using device = DmaDevice.open(findEdu().name);
+  const address = registersAddress();
   using window = mmapIospace(address, 4, { memory: 'device', device });
   assert.equal(window.registers.read32(IDENTIFICATION), 0x010000ed);
   assert.throws(() => window.bytes, { code: 'EOPNOTSUPP' });
@@ -314,6 +319,11 @@ test('by their address: registers belong to their device, and are nothing but re
   assert.throws(() => mmapIospace(address + (1n << 20n), pageSize, { memory: 'device', device }), {
     code: 'EPERM',
   });
+});
+
+test('by their address: registers need CAP_SYS_RAWIO', { skip: keepsItsUser }, () => {
+  using device = DmaDevice.open(findEdu().name);
+  const address = registersAddress();
   withoutCapabilities(() =>
     assert.throws(() => mmapIospace(address, 4, { memory: 'device', device }), { code: 'EPERM' }),
   );
@@ -381,7 +391,7 @@ describe('windows of a declared range', { skip }, () => {
     mmapIospace(begin, byteLength, { memory }).unmap();
   });
 
-  test('needs CAP_SYS_RAWIO, which an arena does not', () => {
+  test('needs CAP_SYS_RAWIO, which an arena does not', { skip: keepsItsUser }, () => {
     using device = DmaDevice.open(findEdu().name);
     const [arena] = device.arenas;
     const memory = 'uncached';
