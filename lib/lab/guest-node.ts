@@ -25,15 +25,22 @@ export type NodeMajor = keyof typeof versions;
 /** The majors that {@link fetchNode} knows, those for some architectures only included. */
 export const nodeMajors = Object.keys(versions).map(Number) as NodeMajor[];
 
-/** None for a major that the lab does not have: callers of the library may ask for any. */
-function versionOf(major: number, arch: Arch): string | undefined {
-  const known: Readonly<Record<number, Partial<Record<Arch, string>>>> = versions;
-  return known[major]?.[arch];
-}
-
 /** The majors that there are for an architecture. */
 export function nodeMajorsFor(arch: Arch): NodeMajor[] {
-  return nodeMajors.filter((major) => versionOf(major, arch) !== undefined);
+  return nodeMajors.filter((major) => arch in versions[major]);
+}
+
+/**
+ * A major that there is for an architecture.
+ *
+ * @throws TypeError with code `ERR_INVALID_ARG_VALUE` where there is none: callers of the library may ask for any
+ */
+export function checkNodeMajor(major: NodeMajor, arch: Arch): NodeMajor {
+  const known = nodeMajorsFor(arch);
+  if (!known.includes(major)) {
+    throw wrongValue(`the Node of ${arch}`, `one of ${known.join(', ')}`, major);
+  }
+  return major;
 }
 
 /** The major of the Node that runs this, or the newest that the lab has where it has not that one. */
@@ -99,19 +106,12 @@ async function fromDebian(arch: Arch, options: FetchOptions): Promise<GuestNode>
   };
 }
 
-/**
- * Node of that major, fetched where it is not in the cache yet.
- *
- * @throws TypeError with code `ERR_INVALID_ARG_VALUE` where there is none for that architecture
- */
+/** Node of that major, one of those that there are for the architecture, fetched where it is not in the cache yet. */
 export async function fetchNode(
   major: NodeMajor,
   arch: Arch,
   options: FetchOptions = {},
 ): Promise<GuestNode> {
-  const version = versionOf(major, arch);
-  if (version === undefined) {
-    throw wrongValue(`the Node of ${arch}`, `one of ${nodeMajorsFor(arch).join(', ')}`, major);
-  }
+  const version = (versions[major] as Partial<Record<Arch, string>>)[arch] as string;
   return version === 'debian' ? fromDebian(arch, options) : fromNpm(version, arch, options);
 }

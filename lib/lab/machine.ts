@@ -12,7 +12,7 @@ import { deferred } from './deferred.js';
 import { changedDeviceTree } from './device-tree.js';
 import { LabError, type LabErrorCode } from './errors.js';
 import { encodeCommand, encodeFrame, type Frame, FrameDecoder, frameType } from './frames.js';
-import { defaultNodeMajor, type NodeMajor } from './guest-node.js';
+import { checkNodeMajor, defaultNodeMajor, type NodeMajor } from './guest-node.js';
 import { baseImage, bootImage } from './image.js';
 import { isFault, KernelLog } from './kernel-log.js';
 import { defaultKernel, fetchKernel, type Kernel } from './kernels.js';
@@ -56,11 +56,11 @@ async function prepare(options: BootOptions): Promise<Parts> {
   if (options.deviceTree !== undefined && !model.hasDeviceTree) {
     throw wrongValue('machine', 'one that has a device tree', name);
   }
+  const node = checkNodeMajor(options.node ?? defaultNodeMajor(arch), arch);
   const fetch: FetchOptions = { signal: options.signal, onProgress: options.onProgress };
   // First of all, whether it can work at all: QEMU is what is most likely to be missing.
   await tool(qemu, ['--version'], { mayOutlive: true });
   const kernel = await fetchKernel(options.kernel ?? defaultKernel(arch), arch, fetch);
-  const node = options.node ?? defaultNodeMajor(arch);
   const image = await baseImage(kernel, node, fetch);
   let module: string | undefined;
   if (options.loadModule !== false) {
