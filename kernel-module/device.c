@@ -187,7 +187,7 @@ int iospace_device_info(struct iospace_file *file, void *args)
 	struct iospace_info *info = args;
 	u32 size = info->size;
 
-	if (info->flags || info->__reserved)
+	if (info->flags)
 		return -EINVAL;
 	iospace_device_describe(file->idev, info);
 	info->size = size;

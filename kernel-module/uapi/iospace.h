@@ -30,19 +30,22 @@
  *     E2BIG       a structure newer than the module, with a tail not zero
  *     EOPNOTSUPP  well formed, but this device or machine cannot give it
  *     ENOENT      this open file has no such handle, register index or vector
- *     EBADF       @eventfd is not an open descriptor
+ *     EBADF       @eventfd or @fd is not an open descriptor
  *     EBUSY       in use by someone else, or by you in another memory type
- *     ENOSPC      the device's own pool is full; or this open file has no handle
- *                 left for memory of that size
- *     ENOMEM      the machine has no such memory left
+ *     ENOSPC      the device's own pool is full, or the bounce buffers are; or this
+ *                 open file has no handle left for memory of that size
+ *     ENOMEM      the machine has no such memory left; or the process may not pin
+ *                 that much
  *     EDQUOT      over a limit of the module (see out_max_file_bytes)
  *     EPERM       not allowed: a range that nobody declared, or a privilege that
  *                 the caller lacks
- *     EACCES      the descriptor was not opened for it: for writing registers, or
- *                 for a protection of mmap(); a writable status page
+ *     EACCES      the descriptor was not opened for it: for writing registers, for
+ *                 a protection of mmap(), for a device that writes; a writable
+ *                 status page
  *     EAGAIN      read: nothing to read yet, and the descriptor is O_NONBLOCK
  *     EINTR       read: a signal came while it waited
- *     EFAULT      the argument is not readable or not writable memory
+ *     EFAULT      the argument, or memory that it names, is not readable or not
+ *                 writable, or not memory
  *     ENODEV      the device is gone (unbound or unplugged)
  *     ENOTTY      no such call
  *
@@ -93,6 +96,10 @@ enum iospace_command {
 	IOSPACE_CMD_SYNC,
 	IOSPACE_CMD_ARENA,
 	IOSPACE_CMD_WINDOW,
+	IOSPACE_CMD_MAP_USER,
+	IOSPACE_CMD_SYNC_RANGES,
+	IOSPACE_CMD_EXPORT,
+	IOSPACE_CMD_IMPORT,
 };
 
 /**
@@ -175,6 +182,18 @@ enum iospace_iommu {
 };
 
 /**
+ * enum iospace_direction - Who writes memory that is mapped for the device
+ * @IOSPACE_DIRECTION_TO_DEVICE: The CPU; the device only reads
+ * @IOSPACE_DIRECTION_FROM_DEVICE: The device
+ * @IOSPACE_DIRECTION_BIDIRECTIONAL: Both, in turn
+ */
+enum iospace_direction {
+	IOSPACE_DIRECTION_TO_DEVICE = 1,
+	IOSPACE_DIRECTION_FROM_DEVICE = 2,
+	IOSPACE_DIRECTION_BIDIRECTIONAL = 3,
+};
+
+/**
  * struct iospace_info - ioctl(IOSPACE_INFO)
  * @size: sizeof(struct iospace_info)
  * @flags: Must be 0
@@ -197,7 +216,8 @@ enum iospace_iommu {
  * @out_arenas: Indices of ARENA run from 0 to this - 1
  * @out_arena_max_blocks: Most blocks that the library may give out of all arenas
  *                        together; 0 for no limit. Module parameter
- * @__reserved: Must be 0
+ * @out_max_file_mappings: Limit of MAP_USER mappings of one open file. Module
+ *                         parameter
  * @out_dma_mask: Highest bus address that the device can use
  * @out_max_file_bytes: Limit of buffer bytes of one open file
  * @out_max_total_bytes: Limit of buffer bytes of all open files together
@@ -234,7 +254,7 @@ struct iospace_info {
 	__u32 out_pool;
 	__u32 out_arenas;
 	__u32 out_arena_max_blocks;
-	__u32 __reserved;
+	__u32 out_max_file_mappings;
 	__aligned_u64 out_dma_mask;
 	__aligned_u64 out_max_file_bytes;
 	__aligned_u64 out_max_total_bytes;
@@ -260,7 +280,8 @@ enum iospace_alloc_flags {
  * enum iospace_alloc_out_flags - What a buffer is
  * @IOSPACE_ALLOC_NEEDS_SYNC: CPU and device agree only by SYNC: the device does not
  *                            snoop, or it works on a copy. Never set for other
- *                            memory than IOSPACE_MEMORY_CACHED
+ *                            memory than IOSPACE_MEMORY_CACHED, mappings of the
+ *                            caller's memory, and imports
  */
 enum iospace_alloc_out_flags {
 	IOSPACE_ALLOC_NEEDS_SYNC = 1 << 0,
@@ -329,14 +350,15 @@ struct iospace_segment {
  * struct iospace_segments - ioctl(IOSPACE_SEGMENTS)
  * @size: sizeof(struct iospace_segments)
  * @flags: Must be 0
- * @handle: out_handle of an ALLOC on the same open file
+ * @handle: out_handle of an ALLOC, MAP_USER or IMPORT on the same open file
  * @first: Index of the first segment to write (EINVAL from out_segments on)
  * @count: Segments that @segments has room for, at least 1
  * @out_count: Segments written
  * @segments: Address of an array of struct iospace_segment
  *
  * Tells where the device finds a buffer. The lengths of all segments together
- * are the buffer's out_length. ENOENT: no such handle, or the handle of a window.
+ * are the buffer's length, of an ALLOC its out_length. ENOENT: no such handle, or
+ * the handle of a window.
  */
 struct iospace_segments {
 	__u32 size;
@@ -363,15 +385,16 @@ enum iospace_sync_flags {
  * struct iospace_sync - ioctl(IOSPACE_SYNC)
  * @size: sizeof(struct iospace_sync)
  * @flags: One of enum iospace_sync_flags
- * @handle: out_handle of an ALLOC on the same open file
+ * @handle: out_handle of an ALLOC, MAP_USER or IMPORT on the same open file
  * @__reserved: Must be 0
  * @offset: First byte, counted from the start of the buffer
  * @length: Bytes, at least 1; the range lies inside the buffer
  *
  * Hands a range of a cached buffer to the device, or takes it back. Where the
- * device does not snoop the range begins and ends on out_cache_line, or at the
- * buffer's end, which is its out_length (else EINVAL). Needed only where ALLOC said
- * IOSPACE_ALLOC_NEEDS_SYNC; does nothing, and is no error, for other buffers.
+ * device does not snoop, and writes, the range begins and ends on out_cache_line,
+ * or at the buffer's end (else EINVAL). Needed only where the buffer said
+ * IOSPACE_ALLOC_NEEDS_SYNC; does nothing, and is no error, for other buffers. Of an
+ * IMPORT always all of it is handed over: a dma-buf knows no ranges.
  */
 struct iospace_sync {
 	__u32 size;
@@ -384,10 +407,152 @@ struct iospace_sync {
 #define IOSPACE_SYNC _IO(IOSPACE_TYPE, IOSPACE_CMD_SYNC)
 
 /**
+ * struct iospace_sync_range - A part of a buffer
+ * @offset: As in struct iospace_sync
+ * @length: As in struct iospace_sync
+ */
+struct iospace_sync_range {
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+
+/** Most ranges of one SYNC_RANGES. */
+#define IOSPACE_MAX_SYNC_RANGES 65536
+
+/**
+ * struct iospace_sync_ranges - ioctl(IOSPACE_SYNC_RANGES)
+ * @size: sizeof(struct iospace_sync_ranges)
+ * @flags: As in struct iospace_sync
+ * @handle: As in struct iospace_sync
+ * @count: Of @ranges, 1 to IOSPACE_MAX_SYNC_RANGES (else EINVAL)
+ * @ranges: Address of an array of struct iospace_sync_range
+ *
+ * SYNC of many ranges. All are checked before the first is handed over.
+ */
+struct iospace_sync_ranges {
+	__u32 size;
+	__u32 flags;
+	__u32 handle;
+	__u32 count;
+	__aligned_u64 ranges;
+};
+#define IOSPACE_SYNC_RANGES _IO(IOSPACE_TYPE, IOSPACE_CMD_SYNC_RANGES)
+
+/**
+ * struct iospace_map_user - ioctl(IOSPACE_MAP_USER)
+ * @size: sizeof(struct iospace_map_user)
+ * @flags: Must be 0
+ * @direction: enum iospace_direction
+ * @out_flags: Combination of enum iospace_alloc_out_flags
+ * @address: First byte, in the caller's address space
+ * @length: Bytes, at least 1; the range must not wrap (EINVAL)
+ * @out_dma_addr: Address of the first byte as this device sees it
+ * @out_handle: Name of the mapping in this open file, for SEGMENTS, SYNC and FREE;
+ *              never 0
+ * @out_segments: Pieces that are contiguous for the device, see SEGMENTS
+ *
+ * Maps memory of the caller for the device, where it is: its pages stay in place,
+ * and in memory, until FREE. It begins in the device's turn: what the CPU wrote
+ * before the call the device sees. FREE, too, is SYNC for the CPU.
+ *
+ * The pages count as pinned (VmPin) for the process that called. ENOMEM: more of
+ * them than its RLIMIT_MEMLOCK, without CAP_IPC_LOCK. EDQUOT: over
+ * out_max_file_mappings. ENOSPC: the bounce buffers that this device needs are
+ * full. EFAULT: nothing is mapped there; or it is read-only, and the device writes;
+ * or it is memory of a device, which cannot be pinned; or pages of a file on a
+ * disk, which the device must not write behind the file system's back. EBUSY: the
+ * range overlaps another mapping of this file and one of the two is written by the
+ * device, or it is memory of this device already. EINVAL: the device does not snoop
+ * and writes, and the range does not begin and end on out_cache_line.
+ */
+struct iospace_map_user {
+	__u32 size;
+	__u32 flags;
+	__u32 direction;
+	__u32 out_flags;
+	__aligned_u64 address;
+	__aligned_u64 length;
+	__aligned_u64 out_dma_addr;
+	__u32 out_handle;
+	__u32 out_segments;
+};
+#define IOSPACE_MAP_USER _IO(IOSPACE_TYPE, IOSPACE_CMD_MAP_USER)
+
+/**
+ * enum iospace_export_flags
+ * @IOSPACE_EXPORT_READ_ONLY: Nobody who has the descriptor writes: not the CPU,
+ *                            not a device
+ */
+enum iospace_export_flags {
+	IOSPACE_EXPORT_READ_ONLY = 1 << 0,
+};
+
+/**
+ * struct iospace_export - ioctl(IOSPACE_EXPORT)
+ * @size: sizeof(struct iospace_export)
+ * @flags: Combination of enum iospace_export_flags
+ * @handle: out_handle of an ALLOC on the same open file
+ * @out_fd: Descriptor of a dma-buf, close-on-exec; the caller's
+ * @offset: First byte, a whole page
+ * @length: Bytes, whole pages, at least one; the range lies inside the buffer
+ *
+ * Makes a dma-buf of a part of a cached buffer, for other drivers and processes.
+ * It keeps the pages, and they stay charged, until the last descriptor, mapping and
+ * attachment is gone, whatever becomes of the buffer, the open file and the
+ * device. Its DMA_BUF_IOCTL_SYNC also takes from, and hands to, this device. When
+ * the device goes, drivers that attached keep what they have; new ones get ENODEV,
+ * and mappings show zeros. EOPNOTSUPP: other memory than cached, or a kernel
+ * without dma-buf.
+ */
+struct iospace_export {
+	__u32 size;
+	__u32 flags;
+	__u32 handle;
+	__s32 out_fd;
+	__aligned_u64 offset;
+	__aligned_u64 length;
+};
+#define IOSPACE_EXPORT _IO(IOSPACE_TYPE, IOSPACE_CMD_EXPORT)
+
+/**
+ * struct iospace_import - ioctl(IOSPACE_IMPORT)
+ * @size: sizeof(struct iospace_import)
+ * @flags: Must be 0
+ * @fd: Descriptor of a dma-buf; may be closed afterwards
+ * @direction: enum iospace_direction
+ * @out_length: Its bytes
+ * @out_dma_addr: Address of the first byte as this device sees it
+ * @out_handle: Name of the mapping in this open file, for SEGMENTS, SYNC and FREE;
+ *              never 0
+ * @out_segments: Pieces that are contiguous for the device, see SEGMENTS
+ * @out_flags: Combination of enum iospace_alloc_out_flags
+ * @__reserved: Must be 0
+ *
+ * Maps a dma-buf for the device, until FREE. The CPU's view of it is mmap() of @fd.
+ * One that was exported from a buffer of this same device has the addresses that
+ * the buffer has. EBADF: @fd is not open. EINVAL: it is no dma-buf. EACCES: it is
+ * read-only, and the device writes. Other errors are those of the driver that
+ * exported it. EOPNOTSUPP: a kernel without dma-buf.
+ */
+struct iospace_import {
+	__u32 size;
+	__u32 flags;
+	__s32 fd;
+	__u32 direction;
+	__aligned_u64 out_length;
+	__aligned_u64 out_dma_addr;
+	__u32 out_handle;
+	__u32 out_segments;
+	__u32 out_flags;
+	__u32 __reserved;
+};
+#define IOSPACE_IMPORT _IO(IOSPACE_TYPE, IOSPACE_CMD_IMPORT)
+
+/**
  * struct iospace_free - ioctl(IOSPACE_FREE)
  * @size: sizeof(struct iospace_free)
  * @flags: Must be 0
- * @handle: out_handle of an ALLOC or a WINDOW on the same open file
+ * @handle: out_handle of an ALLOC, WINDOW, MAP_USER or IMPORT on the same open file
  * @__reserved: Must be 0
  *
  * Ends the handle at once; it may be given out again later. Memory that is

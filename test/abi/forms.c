@@ -32,7 +32,6 @@ static const struct form forms[] = {
 	{
 		.name = "INFO", .request = IOSPACE_INFO,
 		.size = sizeof(struct iospace_info),
-		.reserved = offsetof(struct iospace_info, __reserved),
 	}, {
 		.name = "ALLOC", .request = IOSPACE_ALLOC,
 		.size = sizeof(struct iospace_alloc),
