@@ -43,6 +43,7 @@ IOSPACE_SYSFS_NUMBER(arena_max_blocks, "%u");
 IOSPACE_SYSFS_NUMBER(arena_reserve_bytes, "%llu");
 IOSPACE_SYSFS_NUMBER(max_file_bytes, "%llu");
 IOSPACE_SYSFS_NUMBER(max_total_bytes, "%llu");
+IOSPACE_SYSFS_NUMBER(max_file_mappings, "%u");
 IOSPACE_SYSFS_NUMBER(max_converted_bytes, "%llu");
 IOSPACE_SYSFS_NUMBER(max_segment_bytes, "%llu");
 IOSPACE_SYSFS_NUMBER(max_contiguous_bytes, "%llu");
@@ -252,6 +253,7 @@ static struct attribute *iospace_sysfs_attrs[] = {
 	&dev_attr_arena_reserve_bytes.attr,
 	&dev_attr_max_file_bytes.attr,
 	&dev_attr_max_total_bytes.attr,
+	&dev_attr_max_file_mappings.attr,
 	&dev_attr_max_converted_bytes.attr,
 	&dev_attr_max_segment_bytes.attr,
 	&dev_attr_max_contiguous_bytes.attr,
