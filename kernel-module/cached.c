@@ -8,10 +8,8 @@
  * memory_lock.
  */
 #include <linux/dma-direct.h>
-#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
-#include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
@@ -21,47 +19,17 @@
 #define IOSPACE_MAX_ORDER ilog2(MAX_ORDER_NR_PAGES)
 
 /**
- * struct iospace_piece - What is contiguous for the device
- * @addr: Its first byte as the device sees it
- * @offset: Its first byte in the buffer
- */
-struct iospace_piece {
-	dma_addr_t addr;
-	u64 offset;
-};
-
-/**
  * struct iospace_cached - A cached buffer
  * @buffer: What it is to others
  * @pages: Its pages, those that alignment costs beside included
  * @page_count: Of @pages
- * @table: Their mapping for the device
- * @pieces: The buffer's segments, and one more with the offset of its end
+ * @scatter: What the device sees of them
  */
 struct iospace_cached {
 	struct iospace_buffer buffer;
 	struct page **pages;
 	unsigned long page_count;
-	struct sg_table table;
-	struct iospace_piece *pieces;
-};
-
-/**
- * struct iospace_demand - What its pages and segments must be
- * @zone: In this zone
- * @limit: Highest bus address
- * @align: Of each segment's address, at least a page
- * @boundary: Which no segment crosses a multiple of; 0 for none
- * @one_block: All of it from one block of the page allocator
- * @translating: Behind an IOMMU, which puts scattered pages together
- */
-struct iospace_demand {
-	enum iospace_zone zone;
-	u64 limit;
-	size_t align;
-	u64 boundary;
-	bool one_block;
-	bool translating;
+	struct iospace_scatter scatter;
 };
 
 static struct iospace_cached *iospace_cached_of(struct iospace_buffer *buffer)
@@ -91,8 +59,10 @@ static void iospace_cached_add_block(struct iospace_cached *cached,
  */
 static int iospace_cached_get_pages(struct iospace_device *idev,
 				    struct iospace_cached *cached,
-				    const struct iospace_demand *demand)
+				    const struct iospace_demand *demand,
+				    enum iospace_zone zone)
 {
+	const enum iospace_zone asked = zone;
 	u64 highest = demand->translating ?
 			      U64_MAX :
 			      dma_to_phys(idev->dev, demand->limit);
@@ -100,7 +70,6 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 		least = get_order(demand->one_block ?
 					  cached->page_count << PAGE_SHIFT :
 					  demand->align);
-	enum iospace_zone zone = demand->zone;
 	unsigned long count = 0;
 	struct page *page;
 
@@ -133,7 +102,7 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 			continue;
 		}
 		iospace_cached_add_block(cached, page, order, &count);
-		if (!iospace_zone_has(demand->zone, page))
+		if (!iospace_zone_has(asked, page))
 			return -ENOMEM;
 	}
 	return 0;
@@ -151,178 +120,31 @@ static void iospace_cached_put_pages(struct iospace_cached *cached)
 	}
 }
 
-/*
- * Pages from @first on that follow one another, and may be one segment. Behind
- * an IOMMU the buffer as a whole begins on a multiple of any boundary that is
- * less than it, so there the place in the buffer decides.
- */
-static unsigned long iospace_cached_run(struct iospace_device *idev,
-					struct iospace_cached *cached,
-					const struct iospace_demand *demand,
-					size_t max_segment, unsigned long first)
-{
-	unsigned long count, most = max_segment >> PAGE_SHIFT;
-	u64 addr = demand->translating ?
-			   (u64)first << PAGE_SHIFT :
-			   phys_to_dma(idev->dev,
-				       page_to_phys(cached->pages[first]));
-
-	if (demand->boundary)
-		most = min_t(
-			u64, most,
-			(demand->boundary - (addr & (demand->boundary - 1))) >>
-				PAGE_SHIFT);
-	most = min(most, cached->page_count - first);
-	for (count = 1; count < most; count++) {
-		if (page_to_pfn(cached->pages[first + count]) !=
-		    page_to_pfn(cached->pages[first]) + count)
-			break;
-	}
-	return count;
-}
-
-static int iospace_cached_make_table(struct iospace_device *idev,
-				     struct iospace_cached *cached,
-				     const struct iospace_demand *demand)
-{
-	size_t max_segment = idev->max_segment;
-	unsigned long at, run;
-	unsigned int count = 0;
-	struct scatterlist *entry;
-	int ret;
-
-	/* Bounce buffers lose as much as they are aligned to. */
-	if (demand->align > PAGE_SIZE && max_segment < (UINT_MAX & PAGE_MASK)) {
-		if (max_segment < 2 * demand->align)
-			return -EOPNOTSUPP;
-		max_segment -= demand->align;
-	}
-	max_segment = round_down(max_segment, demand->align);
-	/* If it must be bounced, mapping it fails. */
-	if (demand->one_block)
-		max_segment = UINT_MAX & PAGE_MASK;
-
-	for (at = 0; at < cached->page_count; at += run) {
-		run = iospace_cached_run(idev, cached, demand, max_segment, at);
-		count++;
-	}
-	ret = sg_alloc_table(&cached->table, count, GFP_KERNEL_ACCOUNT);
-	if (ret)
-		return ret;
-
-	entry = cached->table.sgl;
-	for (at = 0; at < cached->page_count; at += run) {
-		run = iospace_cached_run(idev, cached, demand, max_segment, at);
-		sg_set_page(entry, cached->pages[at], run << PAGE_SHIFT, 0);
-		entry = sg_next(entry);
-	}
-	return 0;
-}
-
-/*
- * What the segments must be is the device's own property to the DMA API, so it
- * is so for this one call: nothing else maps for this device meanwhile. Pages
- * that no IOMMU gives another address lie below the limit already.
- */
-static int iospace_cached_map(struct iospace_device *idev,
-			      struct iospace_cached *cached,
-			      const struct iospace_demand *demand)
-{
-	struct device *dev = idev->dev;
-	struct iospace_lowered_mask lowered;
-	unsigned int align_mask;
-	unsigned long boundary;
-	int ret = 0;
-
-	iospace_device_lower_mask(
-		idev, demand->translating ? demand->limit : U64_MAX, &lowered);
-	boundary = dma_get_seg_boundary(dev);
-	align_mask = dma_get_min_align_mask(dev);
-	dma_set_seg_boundary(dev, demand->boundary ? demand->boundary - 1 :
-						     ULONG_MAX);
-	if (demand->align > PAGE_SIZE)
-		dma_set_min_align_mask(dev, demand->align - 1);
-	if (dma_map_sgtable(dev, &cached->table, DMA_BIDIRECTIONAL,
-			    DMA_ATTR_NO_WARN))
-		ret = -ENOMEM;
-	dma_set_min_align_mask(dev, align_mask);
-	dma_set_seg_boundary(dev, boundary);
-	iospace_device_restore_mask(idev, &lowered);
-	return ret;
-}
-
-/* Notes the segments, and sees that they are what they must be. */
-static int iospace_cached_make_pieces(struct iospace_cached *cached,
-				      const struct iospace_demand *demand)
-{
-	struct device *dev = cached->buffer.idev->dev;
-	size_t size = cached->buffer.size;
-	struct iospace_piece *piece;
-	struct scatterlist *entry;
-	u64 offset = 0;
-	int i;
-
-	cached->pieces = kvmalloc_array(cached->table.nents + 1,
-					sizeof(*cached->pieces),
-					GFP_KERNEL_ACCOUNT);
-	if (!cached->pieces)
-		return -ENOMEM;
-
-	piece = cached->pieces;
-	cached->buffer.needs_sync = false;
-	for_each_sgtable_dma_sg(&cached->table, entry, i) {
-		u64 addr = sg_dma_address(entry);
-		u64 last = addr + sg_dma_len(entry) - 1;
-
-		if (offset >= size)
-			break;
-		if (addr & (demand->align - 1) || last > demand->limit ||
-		    (demand->boundary &&
-		     (addr ^ last) & ~(demand->boundary - 1)))
-			return -EOPNOTSUPP;
-		*piece++ = (struct iospace_piece){ addr, offset };
-		/* Of bounce buffers each mapping may have some, or none. */
-		if (dma_need_sync(dev, addr))
-			cached->buffer.needs_sync = true;
-		offset += sg_dma_len(entry);
-	}
-	*piece = (struct iospace_piece){ .offset = size };
-	cached->buffer.segment_count = piece - cached->pieces;
-	return 0;
-}
-
-static void iospace_cached_unmap(struct iospace_device *idev,
-				 struct iospace_cached *cached)
-{
-	kvfree(cached->pieces);
-	dma_unmap_sgtable(idev->dev, &cached->table, DMA_BIDIRECTIONAL, 0);
-	sg_free_table(&cached->table);
-}
-
 /* Pages, and the device's view of them; or nothing. */
 static int iospace_cached_obtain(struct iospace_device *idev,
 				 struct iospace_cached *cached,
-				 const struct iospace_demand *demand)
+				 const struct iospace_demand *demand,
+				 enum iospace_zone zone)
 {
 	int ret;
 
-	ret = iospace_cached_get_pages(idev, cached, demand);
+	ret = iospace_cached_get_pages(idev, cached, demand, zone);
 	if (ret)
 		goto put_pages;
-	ret = iospace_cached_make_table(idev, cached, demand);
+	cached->scatter = (struct iospace_scatter){
+		.idev = idev,
+		.direction = DMA_BIDIRECTIONAL,
+		.size = cached->buffer.size,
+	};
+	ret = iospace_scatter_map(&cached->scatter, cached->pages,
+				  cached->page_count << PAGE_SHIFT, demand);
 	if (ret)
 		goto put_pages;
-	ret = iospace_cached_map(idev, cached, demand);
-	if (ret)
-		goto free_table;
-	ret = iospace_cached_make_pieces(cached, demand);
-	if (!ret)
-		return 0;
 
-	iospace_cached_unmap(idev, cached);
-	goto put_pages;
-free_table:
-	sg_free_table(&cached->table);
+	cached->buffer.segment_count = cached->scatter.segment_count;
+	cached->buffer.needs_sync = cached->scatter.needs_sync;
+	return 0;
+
 put_pages:
 	iospace_cached_put_pages(cached);
 	return ret;
@@ -332,7 +154,7 @@ static void iospace_cached_release(struct iospace_buffer *buffer)
 {
 	struct iospace_cached *cached = iospace_cached_of(buffer);
 
-	iospace_cached_unmap(buffer->idev, cached);
+	iospace_scatter_unmap(&cached->scatter);
 	iospace_cached_put_pages(cached);
 	kvfree(cached->pages);
 }
@@ -361,65 +183,15 @@ static void iospace_cached_segments(struct iospace_buffer *buffer,
 				    unsigned int first, unsigned int count,
 				    struct iospace_segment *to)
 {
-	const struct iospace_piece *piece =
-		iospace_cached_of(buffer)->pieces + first;
-
-	for (; count--; piece++)
-		*to++ = (struct iospace_segment){
-			.dma_addr = piece->addr,
-			.length = piece[1].offset - piece->offset,
-		};
+	iospace_scatter_segments(&iospace_cached_of(buffer)->scatter, first,
+				 count, to);
 }
 
-/* The piece that the byte lies in. */
-static const struct iospace_piece *
-iospace_cached_piece_at(struct iospace_cached *cached, u64 offset)
-{
-	unsigned int low = 0, high = cached->buffer.segment_count;
-
-	while (high - low > 1) {
-		unsigned int middle = low + (high - low) / 2;
-
-		if (cached->pieces[middle].offset <= offset)
-			low = middle;
-		else
-			high = middle;
-	}
-	return &cached->pieces[low];
-}
-
-/*
- * Piece by piece. Behind an IOMMU the kernel looks the memory up by the first
- * address alone, so there page by page, where there are caches to maintain.
- */
 static void iospace_cached_sync(struct iospace_buffer *buffer, u64 offset,
 				u64 length, u32 flags)
 {
-	struct iospace_device *idev = buffer->idev;
-	bool by_page = !dev_is_dma_coherent(idev->dev) &&
-		       iospace_device_iommu(idev) == IOSPACE_IOMMU_TRANSLATING;
-	const struct iospace_piece *piece =
-		iospace_cached_piece_at(iospace_cached_of(buffer), offset);
-	u64 end = offset + length, next;
-
-	for (; offset < end; offset = next) {
-		dma_addr_t addr = piece->addr + (offset - piece->offset);
-
-		next = min(end, piece[1].offset);
-		if (by_page)
-			next = min(next,
-				   round_down(offset, PAGE_SIZE) + PAGE_SIZE);
-		if (flags & IOSPACE_SYNC_FOR_DEVICE)
-			dma_sync_single_for_device(idev->dev, addr,
-						   next - offset,
-						   DMA_BIDIRECTIONAL);
-		else
-			dma_sync_single_for_cpu(idev->dev, addr, next - offset,
-						DMA_BIDIRECTIONAL);
-		if (next == piece[1].offset)
-			piece++;
-		cond_resched();
-	}
+	iospace_scatter_sync(&iospace_cached_of(buffer)->scatter, offset,
+			     length, flags);
 }
 
 static const struct iospace_buffer_ops iospace_cached_ops = {
@@ -437,7 +209,6 @@ static int iospace_cached_fill(struct iospace_cached *cached,
 	struct iospace_device *idev = cached->buffer.idev;
 	bool contiguous = alloc->flags & IOSPACE_ALLOC_CONTIGUOUS;
 	struct iospace_demand demand = {
-		.zone = alloc->zone,
 		.limit = iospace_device_limit(idev, alloc->address_bits),
 		.align = max_t(u64, alloc->align, PAGE_SIZE),
 		.boundary = alloc->boundary,
@@ -447,16 +218,16 @@ static int iospace_cached_fill(struct iospace_cached *cached,
 	int ret;
 
 	demand.one_block = contiguous && !demand.translating;
-	ret = iospace_cached_obtain(idev, cached, &demand);
+	ret = iospace_cached_obtain(idev, cached, &demand, alloc->zone);
 	if (ret || !contiguous || cached->buffer.segment_count == 1)
 		return ret;
 
-	iospace_cached_unmap(idev, cached);
+	iospace_scatter_unmap(&cached->scatter);
 	iospace_cached_put_pages(cached);
 	if (demand.one_block)
 		return -ENOMEM;
 	demand.one_block = true;
-	return iospace_cached_obtain(idev, cached, &demand);
+	return iospace_cached_obtain(idev, cached, &demand, alloc->zone);
 }
 
 struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,

@@ -5,6 +5,7 @@
  *   struct iospace_device   one bound device and its character device
  *   struct iospace_file     one open file of it: owns buffers, subscriptions
  *   struct iospace_buffer   what has a handle: memory that the device reaches
+ *   struct iospace_scatter  a list of pages, as one device sees it
  *   struct iospace_range    physical memory: what a parameter or a caller names
  *   struct iospace_regs     one range of the device's registers
  *   struct iospace_vector   one interrupt of the device
@@ -31,6 +32,7 @@
 #ifndef IOSPACE_H
 #define IOSPACE_H
 
+#include <linux/dma-direction.h>
 #include <linux/ioport.h>
 #include <linux/kref.h>
 #include <linux/list.h>
@@ -39,6 +41,7 @@
 #include <linux/mutex.h>
 #include <linux/pgtable.h>
 #include <linux/poll.h>
+#include <linux/scatterlist.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 #include <linux/wait.h>
@@ -381,6 +384,46 @@ struct iospace_buffer {
 	bool published;
 };
 
+/**
+ * struct iospace_demand - What the segments of a scatter must be
+ * @limit: Highest bus address
+ * @align: Of each segment's address; 1 for any, and else at least a page
+ * @boundary: Which no segment crosses a multiple of; 0 for none
+ * @one_block: All of it is one block of the page allocator, and one segment
+ * @translating: Behind an IOMMU, which puts scattered pages together
+ */
+struct iospace_demand {
+	u64 limit;
+	size_t align;
+	u64 boundary;
+	bool one_block;
+	bool translating;
+};
+
+struct iospace_piece;
+
+/**
+ * struct iospace_scatter - A list of pages, as one device sees it
+ * @idev: The device
+ * @direction: Who writes it
+ * @offset: Where in the first page it begins
+ * @size: Its bytes
+ * @table: The mapping, if it is its own
+ * @pieces: Its segments, and one more with the offset of its end
+ * @segment_count: How many
+ * @needs_sync: As IOSPACE_ALLOC_NEEDS_SYNC
+ */
+struct iospace_scatter {
+	struct iospace_device *idev;
+	enum dma_data_direction direction;
+	size_t offset;
+	size_t size;
+	struct sg_table table;
+	struct iospace_piece *pieces;
+	unsigned int segment_count;
+	bool needs_sync;
+};
+
 /* device.c */
 struct iospace_device *iospace_device_create(struct device *dev,
 					     const struct iospace_bus_ops *ops,
@@ -448,6 +491,19 @@ u32 iospace_coherent_memory_types(struct iospace_device *idev);
 struct iospace_buffer *
 iospace_coherent_alloc(struct iospace_file *file,
 		       const struct iospace_alloc *alloc);
+
+/* scatter.c */
+int iospace_scatter_map(struct iospace_scatter *scatter, struct page **pages,
+			size_t length, const struct iospace_demand *demand);
+void iospace_scatter_unmap(struct iospace_scatter *scatter);
+int iospace_scatter_note(struct iospace_scatter *scatter,
+			 struct sg_table *table);
+void iospace_scatter_forget(struct iospace_scatter *scatter);
+void iospace_scatter_segments(const struct iospace_scatter *scatter,
+			      unsigned int first, unsigned int count,
+			      struct iospace_segment *to);
+void iospace_scatter_sync(const struct iospace_scatter *scatter, u64 offset,
+			  u64 length, u32 flags);
 
 /* cached.c */
 struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
