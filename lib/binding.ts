@@ -76,6 +76,32 @@ export interface NativePoller {
   close(): void;
 }
 
+/** One end of a passing of descriptors. It ends with its environment at the latest. */
+export interface NativeDescriptorSocket {
+  /** The descriptor whose readiness says that there is something to do. */
+  watched(): number;
+  /** Ends it; of a receiver the socket's file too. A second call does nothing. */
+  close(): void;
+}
+
+/** A socket that listens for senders, one at a time. */
+export interface NativeDescriptorReceiver extends NativeDescriptorSocket {
+  /**
+   * The descriptors of the first sender that has sent any, close-on-exec; undefined if there is none yet. The caller
+   * closes them. Throws EPROTO for what is no message of a sender, EMFILE where they did not fit into this process.
+   */
+  receive(): number[] | undefined;
+}
+
+/** A connection whose descriptors are on their way. */
+export interface NativeDescriptorSender extends NativeDescriptorSocket {
+  /**
+   * Whether the receiver has them. Throws ECONNRESET if it left before it looked at them, ECONNABORTED if it has refused
+   * them.
+   */
+  isAnswered(): boolean;
+}
+
 export interface NativeInfo {
   version: number;
   bus: number;
@@ -194,6 +220,15 @@ export interface NativeBinding {
     info: NativeRegistersInfo,
   ) => NativeRegisters;
   Poller: new (fd: number, onReady: () => void) => NativePoller;
+  /** Listens at `path`. EAGAIN while another process does the same in this directory. */
+  DescriptorReceiver: new (
+    path: string,
+  ) => NativeDescriptorReceiver;
+  /** Connects to the receiver at `path` and sends. EAGAIN while that has too many senders. */
+  DescriptorSender: new (
+    path: string,
+    fds: Int32Array,
+  ) => NativeDescriptorSender;
   /** A device-scope barrier: what the CPU wrote before is seen by the device before what it writes after. */
   barrier(): void;
 }

@@ -29,6 +29,14 @@ export function checkOptionalInteger(
   return value === undefined ? absent : checkInteger(name, value, least, most);
 }
 
+/** The longest delay of a timer. */
+const MAX_TIMEOUT = 2 ** 31 - 1;
+
+/** Milliseconds that a timer can have, or undefined for no limit. */
+export function checkTimeout(value: unknown): number | undefined {
+  return value === undefined ? undefined : checkInteger('timeout', value, 0, MAX_TIMEOUT);
+}
+
 /** The largest power of two among the exact integers of a `number`. */
 const MAX_POWER_OF_TWO = 2 ** 52;
 

@@ -11,6 +11,7 @@
 #include "poller.h"
 #include "registers.h"
 #include "shared_memory.h"
+#include "sockets.h"
 #include "syscall.h"
 
 namespace iospace {
@@ -74,6 +75,8 @@ Napi::Object Load(Napi::Env env, Napi::Object exports) {
   Mapping::Define(exports);
   Registers::Define(exports);
   Poller::Define(exports);
+  DescriptorReceiver::Define(exports);
+  DescriptorSender::Define(exports);
   return exports;
 }
 

@@ -3,12 +3,17 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 
 namespace iospace {
 
@@ -54,6 +59,20 @@ std::size_t PageSizeOf(int fd) {
     return static_cast<std::size_t>(filesystem.f_bsize);
   return PageSize();
 }
+
+/// The address of a path that is known to fit.
+sockaddr_un SocketAddress(const char* path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  return address;
+}
+
+/// Memory for the descriptors of one message, aligned as its header must be.
+union Control {
+  char bytes[CMSG_SPACE(kMostDescriptors * sizeof(int))];
+  cmsghdr header;
+};
 
 }  // namespace
 
@@ -113,6 +132,93 @@ Result<std::size_t> Read(int fd, std::span<std::byte> bytes) {
   const ssize_t returned = Uninterrupted([=] { return ::read(fd, bytes.data(), bytes.size()); });
   if (returned == -1) return Failure{errno, "read"};
   return static_cast<std::size_t>(returned);
+}
+
+Result<FileIdentity> Identify(int directory, const char* name) {
+  struct stat status;
+  if (::fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == -1) return Failure{errno, "fstatat"};
+  return FileIdentity{status.st_dev, status.st_ino, status.st_mode};
+}
+
+Status Unlink(int directory, const char* name) {
+  return Done(::unlinkat(directory, name, 0), "unlinkat");
+}
+
+Status LockFile(int fd) {
+  return Done(::flock(fd, LOCK_EX | LOCK_NB), "flock");
+}
+
+Result<FileDescriptor> Socket() {
+  return Own(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), "socket");
+}
+
+std::size_t LongestSocketPath() {
+  return sizeof sockaddr_un::sun_path - 1;
+}
+
+Status Bind(int fd, const char* path, mode_t mode) {
+  // bind() gives the file the permissions of the socket itself. chmod() afterwards would come too late.
+  if (Status failure = Done(::fchmod(fd, mode), "fchmod")) return failure;
+  const sockaddr_un address = SocketAddress(path);
+  return Done(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), "bind");
+}
+
+Status Listen(int fd, int backlog) {
+  return Done(::listen(fd, backlog), "listen");
+}
+
+Status Connect(int fd, const char* path) {
+  const sockaddr_un address = SocketAddress(path);
+  return Done(::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address), "connect");
+}
+
+Result<FileDescriptor> Accept(int fd) {
+  return Own(::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC), "accept");
+}
+
+Status Send(int fd, std::span<const std::byte> bytes, std::span<const int> descriptors) {
+  // sendmsg() reads through the pointer only.
+  iovec part = {const_cast<std::byte*>(bytes.data()), bytes.size()};
+  Control control = {};
+  msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!descriptors.empty()) {
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_SPACE(descriptors.size_bytes());
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
+  }
+  const auto send = [&] { return ::sendmsg(fd, &message, MSG_NOSIGNAL); };
+  if (Uninterrupted(send) == -1) return Failure{errno, "sendmsg"};
+  return std::nullopt;
+}
+
+Result<Message> Receive(int fd, std::span<std::byte> bytes) {
+  iovec part = {bytes.data(), bytes.size()};
+  Control control = {};
+  msghdr header = {};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.bytes;
+  header.msg_controllen = sizeof control.bytes;
+  const ssize_t returned = Uninterrupted([&] { return ::recvmsg(fd, &header, MSG_CMSG_CLOEXEC); });
+  if (returned == -1) return Failure{errno, "recvmsg"};
+
+  Message message = {static_cast<std::size_t>(returned), {}, (header.msg_flags & MSG_CTRUNC) != 0};
+  message.descriptors.reserve(kMostDescriptors);
+  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    for (std::size_t offset = CMSG_LEN(0); offset < part->cmsg_len; offset += sizeof(int)) {
+      int descriptor = -1;
+      std::memcpy(&descriptor, reinterpret_cast<char*>(part) + offset, sizeof descriptor);
+      message.descriptors.emplace_back(descriptor);
+    }
+  }
+  return message;
 }
 
 Result<Range> Map(int fd, std::size_t length, int protection, int flags, off_t offset) {

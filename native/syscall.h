@@ -12,6 +12,7 @@
 #include <span>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace iospace {
 
@@ -73,6 +74,23 @@ class Range {
   std::span<std::byte> bytes_;
 };
 
+/// One message of a Unix socket, and the descriptors that came with it.
+struct Message {
+  /// Bytes of it, all of which fitted or not; 0 where the other side has closed.
+  std::size_t length;
+  std::vector<FileDescriptor> descriptors;
+  /// Whether there were more descriptors than this process may have open. The kernel has closed the others.
+  bool truncated;
+};
+
+/// What a name in a directory stands for, to be recognized again.
+struct FileIdentity {
+  dev_t device;
+  ino_t inode;
+  mode_t mode;
+  bool operator==(const FileIdentity&) const = default;
+};
+
 namespace syscall {
 
 std::size_t PageSize();
@@ -90,6 +108,27 @@ Status Allocate(int fd, off_t offset, off_t length);
 Result<int> Ioctl(int fd, unsigned long request, void* argument);
 Result<int> Poll(std::span<pollfd> descriptors, int timeout);
 Result<std::size_t> Read(int fd, std::span<std::byte> bytes);
+
+// Files of a directory, by name. A symbolic link is not followed.
+Result<FileIdentity> Identify(int directory, const char* name);
+Status Unlink(int directory, const char* name);
+/// Takes the lock of an open file that others of this kind leave alone; EWOULDBLOCK while somebody has it.
+Status LockFile(int fd);
+
+/// Most descriptors of one message: the kernel's SCM_MAX_FD.
+inline constexpr std::size_t kMostDescriptors = 253;
+
+// Unix sockets of sequenced packets. They do not block, and are close-on-exec, as is what they receive.
+Result<FileDescriptor> Socket();
+/// Longest path that bind() and connect() take.
+std::size_t LongestSocketPath();
+/// Makes the socket's file, with the permissions `mode` as far as the umask leaves them.
+Status Bind(int fd, const char* path, mode_t mode);
+Status Listen(int fd, int backlog);
+Status Connect(int fd, const char* path);
+Result<FileDescriptor> Accept(int fd);
+Status Send(int fd, std::span<const std::byte> bytes, std::span<const int> descriptors);
+Result<Message> Receive(int fd, std::span<std::byte> bytes);
 
 /// Maps at an address that the kernel chooses. The range is `length` rounded up to the pages of what is
 /// mapped, which for hugetlbfs are not those of PageSize().

@@ -6,12 +6,9 @@
  * @module
  */
 import type { NativeBinding, NativePoller } from '../binding.js';
-import { checkInteger, checkOptionalInteger, checkOptions, checkSignal, checkString } from '../check.js';
+import { checkInteger, checkOptions, checkSignal, checkString, checkTimeout } from '../check.js';
 import { abortError, errno, notSupported, type SystemError, systemError } from '../errors.js';
 import * as uapi from './uapi.js';
-
-/** The longest delay of a timer. */
-const MAX_TIMEOUT = 2 ** 31 - 1;
 
 /** One or more interrupts of a vector. */
 export interface InterruptEvent {
@@ -286,7 +283,7 @@ function checkWait(options: WaitOptions): WaitOptions {
   if (options.signal !== undefined) {
     checkSignal(options.signal);
   }
-  checkOptionalInteger('timeout', options.timeout, 0, MAX_TIMEOUT, 0);
+  checkTimeout(options.timeout);
   return options;
 }
 

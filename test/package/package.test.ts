@@ -49,12 +49,12 @@ describe.each(subPaths)('%s', (subPath) => {
 test('type-checks in a strict project', async () => {
   const source = `
     import { DmaDevice, type DeviceInfo, listDevices } from 'iospace';
-    import { posix } from 'iospace/shm';
+    import { fds, posix } from 'iospace/shm';
     import { mmap } from 'iospace/raw';
     import { Machine } from 'iospace/lab';
     export const infos: DeviceInfo[] = listDevices();
     export const address: bigint = DmaDevice.open('iospace0').alloc(4096).dmaAddress;
-    export const names = [posix.list, mmap, Machine.boot];
+    export const names = [posix.list, fds.send, mmap, Machine.boot];
   `;
   await writeFile(join(project, 'user.mts'), source);
   const options = [
