@@ -32,6 +32,11 @@ export interface NativeMapping {
   /** The mapping's one ArrayBuffer, made at the first call. Throws if released. */
   buffer(): ArrayBuffer;
   /**
+   * Lets go of the ArrayBuffer, which it detaches first if `detach` is true: the next `buffer()` makes another one over
+   * the same memory. Throws if released.
+   */
+  renew(detach: boolean): void;
+  /**
    * Ends the mapping now: pages, attachment and window are gone when it returns. Detaches the ArrayBuffer,
    * unless `detach` is false or it was transferred away. A second call does nothing.
    */
@@ -116,6 +121,7 @@ export interface NativeInfo {
   pool: number;
   arenas: number;
   arenaMaxBlocks: number;
+  maxFileMappings: number;
   dmaMask: bigint;
   maxFileBytes: bigint;
   maxTotalBytes: bigint;
@@ -128,14 +134,22 @@ export interface NativeInfo {
   device: string;
 }
 
-export interface NativeAllocation {
+/** Memory that the device reaches. */
+export interface NativeReachable {
   handle: number;
-  memory: number;
   dmaAddress: bigint;
-  mmapOffset: bigint;
   /** How many; the first begins at `dmaAddress`. */
   segments: number;
   flags: number;
+}
+
+export interface NativeAllocation extends NativeReachable {
+  memory: number;
+  mmapOffset: bigint;
+}
+
+export interface NativeImport extends NativeReachable {
+  byteLength: number;
 }
 
 export interface NativeArena {
@@ -205,6 +219,13 @@ export interface NativeBinding {
   /** Fills `segments` with pairs of address and length, from segment `first` on; returns how many pairs. */
   deviceSegments(fd: number, handle: number, first: number, segments: BigUint64Array): number;
   deviceSync(fd: number, handle: number, flags: number, offset: number, byteLength: number): void;
+  /** `ranges` are pairs of offset and length, 1 to 65536 of them. */
+  deviceSyncRanges(fd: number, handle: number, flags: number, ranges: BigUint64Array): void;
+  /** The address is taken here, from whatever view it is: V8 moves small ones until then. */
+  deviceMapUser(fd: number, direction: number, view: ArrayBufferView): NativeReachable;
+  /** Returns a descriptor, the caller's. */
+  deviceExport(fd: number, handle: number, flags: number, offset: number, byteLength: number): number;
+  deviceImport(fd: number, dmaBuf: number, direction: number): NativeImport;
   deviceFree(fd: number, handle: number): void;
   deviceArena(fd: number, index: number, flags: number): NativeArena;
   deviceWindow(fd: number, memory: number, address: bigint, byteLength: number): NativeWindow;

@@ -66,11 +66,13 @@ export function checkUint64(name: string, value: unknown): bigint {
 /**
  * A range of bytes inside `available` bytes; its length, absent, is all that follows `offset`.
  *
+ * @param of - what they are members of, if they are no arguments
  * @returns the length
  */
-export function checkRange(offset: unknown, length: unknown, available: number): number {
-  const start = checkInteger('offset', offset, 0, available);
-  return checkOptionalInteger('length', length, 0, available - start, available - start);
+export function checkRange(offset: unknown, length: unknown, available: number, of?: string): number {
+  const start = checkInteger(of === undefined ? 'offset' : `${of}.offset`, offset, 0, available);
+  const rest = available - start;
+  return checkOptionalInteger(of === undefined ? 'length' : `${of}.length`, length, 0, rest, rest);
 }
 
 export function checkString(name: string, value: unknown): string {

@@ -118,6 +118,7 @@ export function explained<T>(
     const { syscall = error.syscall, ...detail } = about;
     const hint = hints[error.code] ?? '';
     throw systemError(-error.errno, syscall, {
+      ...(error.address !== undefined && { address: error.address }),
       ...detail,
       // The number of the system call says nothing of an operation.
       ...(about.syscall === undefined && error.request !== undefined && { request: error.request }),

@@ -37,7 +37,10 @@ export abstract class MappedBytes {
   /** Its memory as bytes. */
   get bytes(): Uint8Array {
     const { buffer } = this;
-    this.#bytes ??= new Uint8Array(buffer, this.byteOffset, this.byteLength);
+    // Memory that changes hands has a new ArrayBuffer each time.
+    if (this.#bytes?.buffer !== buffer) {
+      this.#bytes = new Uint8Array(buffer, this.byteOffset, this.byteLength);
+    }
     return this.#bytes;
   }
 

@@ -80,6 +80,27 @@ export class Mapping extends MappedBytes {
   }
 
   /**
+   * Takes the memory from whoever has views of it, which have length 0 afterwards, and keeps it: the next use of `buffer`
+   * makes another ArrayBuffer over it.
+   *
+   * @throws ERR_INVALID_STATE, changing nothing, where its ArrayBuffer cannot be detached: it was marked untransferable,
+   *   or carried off by `transfer()`
+   */
+  takeBack(): void {
+    const { native } = this;
+    if (this.#buffer === undefined) {
+      return;
+    }
+    if (transfer !== undefined && !detach(this.#buffer, transfer)) {
+      throw invalidState(
+        'the ArrayBuffer was transferred, or marked untransferable: it cannot be taken back',
+      );
+    }
+    native.renew(transfer === undefined);
+    this.#buffer = undefined;
+  }
+
+  /**
    * Gives the memory back now. Every view of it has length 0 afterwards; what was carried off by
    * `ArrayBuffer.prototype.transfer()` or is being read into reads as zeros and belongs to nobody. A second call does
    * nothing.
@@ -104,13 +125,16 @@ export class Mapping extends MappedBytes {
 }
 
 /**
- * Detaches a buffer, whose memory is zeros by now. Not natively: that aborts Node 24 and 26 where the user has marked it
- * untransferable, and `isMarkedAsUntransferable` does not tell, for it says so of every mapping.
+ * Detaches a buffer. Not natively: that aborts Node 24 and 26 where the user has marked it untransferable, and
+ * `isMarkedAsUntransferable` does not tell, for it says so of every mapping.
+ *
+ * @returns false if it was marked, or carried off: it stays as it is, which is harmless where its memory is zeros by now
  */
-function detach(buffer: ArrayBuffer, transfer: (newByteLength: number) => ArrayBuffer): void {
+function detach(buffer: ArrayBuffer, transfer: (newByteLength: number) => ArrayBuffer): boolean {
   try {
     transfer.call(buffer, 0);
+    return true;
   } catch {
-    // Marked, or carried off: it stays as it is, and is harmless.
+    return false;
   }
 }

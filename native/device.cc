@@ -20,6 +20,11 @@ static_assert(sizeof(iospace_alloc) == 88);
 static_assert(sizeof(iospace_segment) == 16);
 static_assert(sizeof(iospace_segments) == 32);
 static_assert(sizeof(iospace_sync) == 32);
+static_assert(sizeof(iospace_sync_range) == 16);
+static_assert(sizeof(iospace_sync_ranges) == 24);
+static_assert(sizeof(iospace_map_user) == 48);
+static_assert(sizeof(iospace_export) == 32);
+static_assert(sizeof(iospace_import) == 48);
 static_assert(sizeof(iospace_free) == 16);
 static_assert(sizeof(iospace_arena) == 80);
 static_assert(sizeof(iospace_window) == 48);
@@ -37,8 +42,9 @@ Structure Sized() {
 }
 
 template <typename Structure>
-void Call(Napi::Env env, int fd, std::uint32_t request, Structure& structure) {
-  Take(env, syscall::Ioctl(fd, request, &structure), {.request = request});
+void Call(Napi::Env env, int fd, std::uint32_t request, Structure& structure,
+          std::optional<std::uint64_t> address = {}) {
+  Take(env, syscall::Ioctl(fd, request, &structure), {.address = address, .request = request});
 }
 
 /// A number of bytes that JavaScript gives as a number.
@@ -47,7 +53,7 @@ std::uint64_t ByteCount(Napi::Value value, const char* name) {
 }
 
 /// A 64-bit number of bytes that JavaScript takes as a number.
-Napi::Number Bytes(Napi::Env env, std::uint64_t bytes) {
+Napi::Number ToNumber(Napi::Env env, std::uint64_t bytes) {
   return Napi::Number::New(env, static_cast<double>(bytes));
 }
 
@@ -77,6 +83,7 @@ Napi::Value Info(const Napi::CallbackInfo& info) {
   result["pool"] = Napi::Number::New(env, device.out_pool);
   result["arenas"] = Napi::Number::New(env, device.out_arenas);
   result["arenaMaxBlocks"] = Napi::Number::New(env, device.out_arena_max_blocks);
+  result["maxFileMappings"] = Napi::Number::New(env, device.out_max_file_mappings);
   result["dmaMask"] = Napi::BigInt::New(env, std::uint64_t{device.out_dma_mask});
   result["maxFileBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_file_bytes});
   result["maxTotalBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_max_total_bytes});
@@ -87,6 +94,17 @@ Napi::Value Info(const Napi::CallbackInfo& info) {
   result["poolBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_pool_bytes});
   result["arenaReserveBytes"] = Napi::BigInt::New(env, std::uint64_t{device.out_arena_reserve_bytes});
   result["device"] = FieldText(env, device.out_device);
+  return result;
+}
+
+/// What ALLOC, MAP_USER and IMPORT tell of memory that the device reaches.
+template <typename Structure>
+Napi::Object Reachable(Napi::Env env, const Structure& structure) {
+  Napi::Object result = Napi::Object::New(env);
+  result["handle"] = Napi::Number::New(env, structure.out_handle);
+  result["dmaAddress"] = Napi::BigInt::New(env, std::uint64_t{structure.out_dma_addr});
+  result["segments"] = Napi::Number::New(env, structure.out_segments);
+  result["flags"] = Napi::Number::New(env, structure.out_flags);
   return result;
 }
 
@@ -103,13 +121,9 @@ Napi::Value Alloc(const Napi::CallbackInfo& info) {
   alloc.address_bits = Integer<std::uint32_t>(info[7], "addressBits");
   Call(env, fd, IOSPACE_ALLOC, alloc);
 
-  Napi::Object result = Napi::Object::New(env);
-  result["handle"] = Napi::Number::New(env, alloc.out_handle);
+  Napi::Object result = Reachable(env, alloc);
   result["memory"] = Napi::Number::New(env, alloc.out_memory);
-  result["dmaAddress"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_dma_addr});
   result["mmapOffset"] = Napi::BigInt::New(env, std::uint64_t{alloc.out_mmap_offset});
-  result["segments"] = Napi::Number::New(env, alloc.out_segments);
-  result["flags"] = Napi::Number::New(env, alloc.out_flags);
   return result;
 }
 
@@ -138,6 +152,55 @@ void Sync(const Napi::CallbackInfo& info) {
   Call(info.Env(), fd, IOSPACE_SYNC, sync);
 }
 
+void SyncRanges(const Napi::CallbackInfo& info) {
+  // Pairs of elements are structures.
+  static_assert(offsetof(iospace_sync_range, length) == sizeof(std::uint64_t));
+  const int fd = Descriptor(info[0], "fd");
+  auto sync = Sized<iospace_sync_ranges>();
+  sync.handle = Integer<std::uint32_t>(info[1], "handle");
+  sync.flags = Integer<std::uint32_t>(info[2], "flags");
+  const auto array = Elements<std::uint64_t>(info[3], "ranges");
+  sync.count = static_cast<std::uint32_t>(std::min<std::size_t>(array.size() / 2, UINT32_MAX));
+  sync.ranges = reinterpret_cast<std::uintptr_t>(array.data());
+  Call(info.Env(), fd, IOSPACE_SYNC_RANGES, sync);
+}
+
+Napi::Value MapUser(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto map = Sized<iospace_map_user>();
+  map.direction = Integer<std::uint32_t>(info[1], "direction");
+  const std::span<std::byte> bytes = Bytes(info[2], "view");
+  map.address = reinterpret_cast<std::uintptr_t>(bytes.data());
+  map.length = bytes.size();
+  Call(env, fd, IOSPACE_MAP_USER, map, map.address);
+  return Reachable(env, map);
+}
+
+Napi::Value Export(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto dma_buf = Sized<iospace_export>();
+  dma_buf.handle = Integer<std::uint32_t>(info[1], "handle");
+  dma_buf.flags = Integer<std::uint32_t>(info[2], "flags");
+  dma_buf.offset = ByteCount(info[3], "offset");
+  dma_buf.length = ByteCount(info[4], "byteLength");
+  Call(env, fd, IOSPACE_EXPORT, dma_buf);
+  return Napi::Number::New(env, dma_buf.out_fd);
+}
+
+Napi::Value Import(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto dma_buf = Sized<iospace_import>();
+  dma_buf.fd = Descriptor(info[1], "dmaBuf");
+  dma_buf.direction = Integer<std::uint32_t>(info[2], "direction");
+  Call(env, fd, IOSPACE_IMPORT, dma_buf);
+  Napi::Object result = Reachable(env, dma_buf);
+  result["byteLength"] = ToNumber(env, dma_buf.out_length);
+  return result;
+}
+
 void Free(const Napi::CallbackInfo& info) {
   const int fd = Descriptor(info[0], "fd");
   auto release = Sized<iospace_free>();
@@ -156,7 +219,7 @@ Napi::Value Arena(const Napi::CallbackInfo& info) {
   Napi::Object result = Napi::Object::New(env);
   result["flags"] = Napi::Number::New(env, arena.out_flags);
   result["address"] = Napi::BigInt::New(env, std::uint64_t{arena.out_address});
-  result["byteLength"] = Bytes(env, arena.out_bytes);
+  result["byteLength"] = ToNumber(env, arena.out_bytes);
   result["memoryTypes"] = Napi::Number::New(env, arena.out_memory_types);
   result["dmaAddress"] = Napi::BigInt::New(env, std::uint64_t{arena.out_dma_addr});
   result["name"] = FieldText(env, arena.out_name);
@@ -188,7 +251,7 @@ Napi::Value RegistersInfo(const Napi::CallbackInfo& info) {
 
   Napi::Object result = Napi::Object::New(env);
   result["flags"] = Napi::Number::New(env, registers.out_flags);
-  result["byteLength"] = Bytes(env, registers.out_length);
+  result["byteLength"] = ToNumber(env, registers.out_length);
   result["mmapOffset"] = Napi::BigInt::New(env, std::uint64_t{registers.out_mmap_offset});
   result["pageOffset"] = Napi::Number::New(env, registers.out_page_offset);
   result["name"] = FieldText(env, registers.out_name);
@@ -230,6 +293,10 @@ void DefineDevice(Napi::Object exports) {
   exports.Set("deviceAlloc", Napi::Function::New<Alloc>(env, "deviceAlloc"));
   exports.Set("deviceSegments", Napi::Function::New<Segments>(env, "deviceSegments"));
   exports.Set("deviceSync", Napi::Function::New<Sync>(env, "deviceSync"));
+  exports.Set("deviceSyncRanges", Napi::Function::New<SyncRanges>(env, "deviceSyncRanges"));
+  exports.Set("deviceMapUser", Napi::Function::New<MapUser>(env, "deviceMapUser"));
+  exports.Set("deviceExport", Napi::Function::New<Export>(env, "deviceExport"));
+  exports.Set("deviceImport", Napi::Function::New<Import>(env, "deviceImport"));
   exports.Set("deviceFree", Napi::Function::New<Free>(env, "deviceFree"));
   exports.Set("deviceArena", Napi::Function::New<Arena>(env, "deviceArena"));
   exports.Set("deviceWindow", Napi::Function::New<Window>(env, "deviceWindow"));

@@ -84,7 +84,7 @@ void ReportLeak(napi_env env, const Napi::FunctionReference& leaked, std::uintpt
   napi_close_handle_scope(env, scope);
 }
 
-/// Gives up one of the two shares of `region`; the last one ends it, and tells of it if nobody released it.
+/// Gives up one of the shares of `region`; the last one ends it, and tells of it if nobody released it.
 void GiveUp(napi_env env, std::shared_ptr<Region> region) noexcept {
   if (region == nullptr || region.use_count() > 1) return;
   const bool leaked = !region->released();
@@ -111,6 +111,7 @@ void Mapping::Define(Napi::Object exports) {
   const Napi::Function constructor = DefineClass(env, "Mapping",
                                                  {
                                                      InstanceMethod<&Mapping::Buffer>("buffer"),
+                                                     InstanceMethod<&Mapping::Renew>("renew"),
                                                      InstanceMethod<&Mapping::Release>("release"),
                                                      InstanceMethod<&Mapping::Protect>("protect"),
                                                      InstanceMethod<&Mapping::Sync>("sync"),
@@ -180,6 +181,15 @@ Napi::Value Mapping::Buffer(const Napi::CallbackInfo& info) {
   NAPI_THROW_IF_FAILED(env, status, Napi::Value());
   buffer_ = Napi::Reference<Napi::ArrayBuffer>::New(Napi::ArrayBuffer(env, buffer), 0);
   return buffer_.Value();
+}
+
+void Mapping::Renew(const Napi::CallbackInfo& info) {
+  if (!info[0].IsBoolean()) throw InvalidType(info[0], "detach", "a boolean");
+  Live();
+  Napi::ArrayBuffer buffer = Existing();
+  if (info[0].As<Napi::Boolean>() && !buffer.IsEmpty() && !buffer.IsDetached()) buffer.Detach();
+  // Its finalizer keeps its share of the region.
+  buffer_.Reset();
 }
 
 void Mapping::Release(const Napi::CallbackInfo& info) {

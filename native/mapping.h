@@ -1,7 +1,7 @@
 /// The JavaScript object over one mapping, its ArrayBuffer, and the end of both.
 ///
-/// The address range belongs to a Region that the object and the ArrayBuffer's finalizer share: it goes into
-/// quarantine when both are gone, however late an ArrayBuffer that was carried off by transfer() is
+/// The address range belongs to a Region that the object and the finalizers of its ArrayBuffers share: it
+/// goes into quarantine when all are gone, however late an ArrayBuffer that was carried off by transfer() is
 /// collected. release() empties the range long before that. Where the environment ends first, nobody can say
 /// whether another thread has the ArrayBuffer's memory: the range is emptied, and never used again.
 #pragma once
@@ -31,6 +31,7 @@ class Mapping : public Napi::ObjectWrap<Mapping> {
   static Napi::Value IsReleased(const Napi::CallbackInfo& info);
 
   Napi::Value Buffer(const Napi::CallbackInfo& info);
+  void Renew(const Napi::CallbackInfo& info);
   void Release(const Napi::CallbackInfo& info);
   void Protect(const Napi::CallbackInfo& info);
   void Sync(const Napi::CallbackInfo& info);
@@ -38,7 +39,7 @@ class Mapping : public Napi::ObjectWrap<Mapping> {
   void Lock(const Napi::CallbackInfo& info);
   void Unlock(const Napi::CallbackInfo& info);
 
-  /// The ArrayBuffer that buffer() gave, unless there is none, or it was collected.
+  /// The ArrayBuffer that buffer() gave, unless there is none, or it was collected or renewed.
   Napi::ArrayBuffer Existing() const;
   /// Throws if released.
   Region& Live() const;

@@ -4,9 +4,22 @@
  * @module
  */
 import { inspect } from 'node:util';
+import { roundUp } from '../arithmetic.js';
+import { checkBoolean, checkInteger, checkOptionalInteger, checkOptions } from '../check.js';
+import { notSupported, outOfRange } from '../errors.js';
 import type { MemoryType } from './memory.js';
-import type { ProvidedMemory } from './provider.js';
-import { DmaSlice } from './slice.js';
+import { describePlace } from './segments.js';
+import { DmaSlice, type OwnedMemory } from './slice.js';
+
+/** What of a buffer to export. */
+export interface ExportOptions {
+  /** First byte: a multiple of `info.pageSize`. @defaultValue 0 */
+  offset?: number;
+  /** Bytes: whole pages, or up to the buffer's end. @defaultValue all that follow */
+  length?: number;
+  /** Whether nobody who has the descriptor may write: neither a CPU nor a device. @defaultValue false */
+  readOnly?: boolean;
+}
 
 /**
  * Memory for a device's DMA, made by {@link DmaDevice.alloc}. Zeroed when it is made.
@@ -21,18 +34,60 @@ import { DmaSlice } from './slice.js';
  * registers.writeAddress(0x80, buffer.dmaAddress);
  */
 export class DmaBuffer extends DmaSlice {
-  readonly #memory: ProvidedMemory;
+  readonly #pageSize: number;
   readonly #onFree: () => void;
 
   /** The memory type that was asked for, and the one in effect; they differ only after `fallback: true`. */
   readonly memory: { readonly requested: MemoryType; readonly effective: MemoryType };
 
   /** @internal */
-  constructor(memory: ProvidedMemory, requested: MemoryType, onFree: () => void) {
+  constructor(memory: OwnedMemory, requested: MemoryType, pageSize: number, onFree: () => void) {
     super(memory, 0, memory.mapping.byteLength);
-    this.#memory = memory;
+    this.#pageSize = pageSize;
     this.#onFree = onFree;
     this.memory = Object.freeze({ requested, effective: memory.memory });
+  }
+
+  /**
+   * Makes a dma-buf of it, or of a part: a descriptor that other drivers and processes take (`VIDIOC_QBUF`, a Unix socket,
+   * {@link DmaDevice.importDmaBuf}). It is the caller's (`fs.closeSync`), and close-on-exec.
+   *
+   * The dma-buf keeps its pages, which stay charged to this device's limits, until its last descriptor, mapping and
+   * attachment is gone, whatever becomes of the buffer, the process and the device. It is whole pages: where the buffer
+   * ends within one, the zeros after it are exported too.
+   *
+   * @throws EOPNOTSUPP for other memory than cached, and where the kernel has no dma-buf; ERR_OUT_OF_RANGE,
+   *   ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE; ERR_INVALID_STATE once it was freed
+   * @example
+   * const fd = buffer.exportDmaBuf({ readOnly: true });
+   */
+  exportDmaBuf(options?: ExportOptions): number {
+    const memory = this.live();
+    const known = checkOptions(options, ['offset', 'length', 'readOnly']);
+    const { readOnly = false } = known;
+    const page = this.#pageSize;
+    const pages = roundUp(this.byteLength, page);
+    const offset = checkOptionalInteger('offset', known.offset, 0, this.byteLength - 1, 0);
+    if (offset % page !== 0) {
+      throw outOfRange('offset', `a multiple of ${page}, whole pages`, offset);
+    }
+    const rest = this.byteLength - offset;
+    const length = checkInteger('length', known.length ?? rest, 1, pages - offset);
+    if (length % page !== 0 && length !== rest) {
+      throw outOfRange(
+        'length',
+        `a multiple of ${page}, whole pages, or the ${rest} bytes that follow`,
+        length,
+      );
+    }
+    checkBoolean('readOnly', readOnly);
+    if (this.memory.effective !== 'cached') {
+      throw notSupported(
+        'exportDmaBuf',
+        `only cached memory has pages of its own: alloc with memory: 'cached', not '${this.memory.effective}'`,
+      );
+    }
+    return memory.exportDmaBuf(offset, roundUp(length, page), readOnly);
   }
 
   /**
@@ -43,7 +98,7 @@ export class DmaBuffer extends DmaSlice {
    */
   free(): void {
     if (!this.freed) {
-      this.#memory.mapping.release();
+      this.live().mapping.release();
       this.#onFree();
     }
   }
@@ -56,10 +111,14 @@ export class DmaBuffer extends DmaSlice {
   override [inspect.custom](): string {
     const { requested, effective } = this.memory;
     const memory = requested === effective ? effective : `${effective} (${requested} was requested)`;
-    const { segments } = this.#memory;
-    const address = `dmaAddress: 0x${segments[0]?.dmaAddress.toString(16)}`;
-    const place = segments.length === 1 ? address : `segments: ${segments.length}`;
-    const where = this.freed || segments.length === 0 ? '' : `, ${place}`;
-    return `DmaBuffer { byteLength: ${this.byteLength}, memory: ${memory}${where}, freed: ${this.freed} }`;
+    return `DmaBuffer { byteLength: ${this.byteLength}, memory: ${memory}${this.#describeLive()}, freed: ${this.freed} }`;
+  }
+
+  #describeLive(): string {
+    if (this.freed) {
+      return '';
+    }
+    const { segments, ownership } = this.live();
+    return `${describePlace(segments)}${ownership === undefined ? '' : `, turn: ${ownership.turn}`}`;
   }
 }

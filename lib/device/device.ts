@@ -9,16 +9,19 @@ import { checkInteger, checkOneOf, checkOptions, checkString } from '../check.js
 import { invalidState, isSystemError, wrongType, wrongValue } from '../errors.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { DmaBuffer } from './buffer.js';
+import { ImportedBuffer, type ImportOptions } from './imported-buffer.js';
 import type { DeviceInfo } from './info.js';
 import type { InterruptEvent, InterruptOptions, WaitOptions } from './interrupts.js';
 import { DEFAULT_DEVICE, openIospace } from './iospace.js';
 import { MemfdProvider } from './memfd.js';
-import type { WindowType } from './memory.js';
+import { type Direction, directions, type WindowType } from './memory.js';
+import { Ownership } from './ownership.js';
 import { DmaPool, type PoolOptions } from './pool.js';
 import { type Provider, type ProviderName, providerNames } from './provider.js';
 import type { Registers } from './registers.js';
 import { type AllocOptions, allocate, checkAllocOptions } from './request.js';
 import { ArenaAttachment, ReservedArena } from './reserved-arena.js';
+import { type MapUserOptions, mapView, UserMapping } from './user-mapping.js';
 import { IospaceMapping } from './window.js';
 
 /** Which device to open, and through what. */
@@ -116,9 +119,57 @@ export class DmaDevice {
   alloc(byteLength: number, options?: AllocOptions): DmaBuffer {
     const provider = this.#open();
     checkInteger('byteLength', byteLength, 1, MAX_BYTE_LENGTH);
-    const { fallback, ...request } = checkAllocOptions(byteLength, options, provider);
+    const { fallback, checked, ...request } = checkAllocOptions(byteLength, options, provider);
     const provided = allocate(provider, byteLength, request, fallback);
-    return new DmaBuffer(provided, request.memory, this.#own(provided.mapping, provided.free));
+    const memory = checked ? { ...provided, ownership: new Ownership(provided.mapping) } : provided;
+    const onFree = this.#own(provided.mapping, provided.free);
+    return new DmaBuffer(memory, request.memory, this.info.pageSize, onFree);
+  }
+
+  /**
+   * Lets the device reach memory that the program has already: a Buffer, a typed array or a DataView, over an ArrayBuffer of
+   * fixed length, a SharedArrayBuffer, shared memory or a mapped file. Its pages are pinned where they are and mapped; it
+   * begins in the device's turn.
+   *
+   * Costs a few system calls and the pinning of each page: map once what is used often.
+   *
+   * @param view - at least 1 byte, anywhere in a page; for a device that writes and does not snoop (`info.coherent`), memory
+   *   that begins and ends on a multiple of `info.cacheLine`
+   * @param direction - who writes
+   * @throws ENOMEM over RLIMIT_MEMLOCK, without CAP_IPC_LOCK, or if the machine has no memory left; EDQUOT over
+   *   `info.limits.fileMappings`; ENOSPC if the bounce buffers that this device needs are full; EFAULT for memory that cannot
+   *   be pinned, or that the device must not write: memory of a device, read-only memory, pages of a file on a disk; EBUSY if
+   *   it overlaps what this device has mapped and one of the two is written by it, or is memory of a buffer of this device;
+   *   EINVAL over a resizable ArrayBuffer, or where it shares a cache line as said; EOPNOTSUPP for more than `maxSegments`,
+   *   and with memfd; ERR_OUT_OF_RANGE for an empty or detached view; ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   * @example
+   * using mapping = device.mapUser(Buffer.from('hello'), 'toDevice');
+   * registers.writeAddress(0x80, mapping.dmaAddress);
+   */
+  mapUser<View extends ArrayBufferView>(
+    view: View,
+    direction: Direction,
+    options?: MapUserOptions,
+  ): UserMapping<View> {
+    const reachable = mapView(this.#open(), view, direction, options);
+    return new UserMapping(view, direction, reachable, (mapping) => this.#own(mapping, reachable.free));
+  }
+
+  /**
+   * Lets the device reach the memory of a dma-buf: one that another driver, process or device exported.
+   *
+   * @param fd - may be closed afterwards
+   * @throws EBADF if it is not open; EINVAL if it is no dma-buf; EACCES if it is read-only and the direction is not
+   *   `'toDevice'`; the errors of the driver that exported it; EOPNOTSUPP with memfd, and where the kernel has no dma-buf;
+   *   ERR_OUT_OF_RANGE, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   */
+  importDmaBuf(fd: number, options?: ImportOptions): ImportedBuffer {
+    const provider = this.#open();
+    checkInteger('fd', fd, 0, 0x7fff_ffff);
+    const { direction = 'bidirectional' } = checkOptions(options, ['direction']);
+    checkOneOf('direction', direction, directions);
+    const provided = provider.importDmaBuf(fd, direction);
+    return new ImportedBuffer(provided, direction, this.#own(provided.content, provided.free));
   }
 
   /**
@@ -242,9 +293,10 @@ export class DmaDevice {
   }
 
   /**
-   * Ends all waits, registers, buffers and windows, and closes the device. A second call does nothing.
+   * Ends all waits, registers, buffers, mappings and windows, and closes the device. A second call does nothing.
    *
-   * Memory that was not freed before is given to nobody while another process has the device open: nobody said that the
+   * What the device wrote into memory that was neither unmapped nor synced before may be lost. Memory that was not freed
+   * before is given to nobody while another process has the device open: nobody said that the
    * hardware no longer uses it.
    *
    * @throws ENOMEM if the process has no room to unmap a buffer (`vm.max_map_count`). The device is closed all the same;

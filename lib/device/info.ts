@@ -42,12 +42,14 @@ export interface DevicePool {
   readonly byteLength: number;
 }
 
-/** How much a device may be asked for, in bytes but for `arenaBlocks`. */
+/** How much a device may be asked for, in bytes but for `fileMappings` and `arenaBlocks`. */
 export interface DeviceLimits {
   /** Buffers of one open device. Module parameter. */
   readonly fileBytes: number;
   /** Buffers of all open devices. Module parameter. */
   readonly totalBytes: number;
+  /** Mappings of `mapUser()` of one open device. Module parameter. */
+  readonly fileMappings: number;
   /** Writecombine and uncached buffers of this device on x86, those kept for reuse included; 0 where there is no limit. */
   readonly convertedBytes: number;
   /** The longest segment of a cached buffer; smaller still where bounce buffers are in use. */
@@ -168,6 +170,7 @@ function readInfo(name: string): DeviceInfo {
     limits: {
       fileBytes: size('max_file_bytes'),
       totalBytes: size('max_total_bytes'),
+      fileMappings: Number(attribute('max_file_mappings')),
       convertedBytes: size('max_converted_bytes'),
       segmentBytes: size('max_segment_bytes'),
       contiguousBytes: size('max_contiguous_bytes'),
@@ -207,6 +210,7 @@ export function infoFromNative(name: string, native: NativeInfo): DeviceInfo {
     limits: {
       fileBytes: bytes(native.maxFileBytes),
       totalBytes: bytes(native.maxTotalBytes),
+      fileMappings: native.maxFileMappings,
       convertedBytes: bytes(native.maxConvertedBytes),
       segmentBytes: bytes(native.maxSegmentBytes),
       contiguousBytes: bytes(native.maxContiguousBytes),

@@ -6,12 +6,15 @@
 import { closeSync, constants, existsSync, openSync } from 'node:fs';
 import { basename } from 'node:path';
 import { roundUp } from '../arithmetic.js';
-import type { NativeAllocation, NativeBinding } from '../binding.js';
+import type { NativeBinding, NativeReachable } from '../binding.js';
 import { errno, explained, isSystemError, outOfRange, systemError } from '../errors.js';
-import { mapShared } from '../mapping.js';
+import { MAX_BYTE_LENGTH, type Mapping, mapShared } from '../mapping.js';
+import { Unmappable } from './imported-buffer.js';
 import { type DeviceInfo, infoFromNative, listDevices } from './info.js';
 import { Interrupts } from './interrupts.js';
 import {
+  type Direction,
+  directionToNumber,
   memoryTypeFromNumber,
   memoryTypes,
   memoryTypesFromMask,
@@ -21,15 +24,18 @@ import {
   zoneToNumber,
 } from './memory.js';
 import type {
-  DmaSegment,
   MemoryRequest,
   ProvidedArena,
+  ProvidedImport,
   ProvidedMemory,
   ProvidedWindow,
   Provider,
+  Reachable,
 } from './provider.js';
-import { placeOf, whyNoWindow, whyRefused } from './refusal.js';
+import { placeOf, whyNotImported, whyNotMapped, whyNoWindow, whyRefused } from './refusal.js';
 import { Registers } from './registers.js';
+import type { DmaSegment } from './segments.js';
+import type { HandOver, SyncRange } from './turn.js';
 import * as uapi from './uapi.js';
 
 /** Segments read in one call. */
@@ -91,6 +97,28 @@ function openDevice(path: string): number {
   }
 }
 
+/** A range for a device that does not snoop, which takes cache lines. */
+function wholeLines({ offset, length }: SyncRange, byteLength: number, line: number): SyncRange {
+  // The rest of the last page is nobody else's.
+  const end = offset + length === byteLength ? roundUp(byteLength, line) : offset + length;
+  if (offset % line !== 0 || end % line !== 0) {
+    throw outOfRange(
+      'the range to sync',
+      `whole cache lines of ${line} bytes, counted from the start of the buffer, because this device does not snoop`,
+      `bytes ${offset} to ${end}`,
+    );
+  }
+  return { offset, length: end - offset };
+}
+
+/** @throws what is not the exporter's word, but a shortage of this process or machine */
+function unmappable(error: unknown): Unmappable {
+  if (!isSystemError(error, 'EACCES', 'EINVAL', 'ENODEV', 'EOPNOTSUPP', 'ENXIO', 'EPERM', 'ENOTTY')) {
+    throw error;
+  }
+  return new Unmappable(`the driver that exported it does not let it be mapped (${error.code})`);
+}
+
 class IospaceProvider implements Provider {
   readonly name = 'iospace';
   readonly defaultMemory = 'coherent';
@@ -127,20 +155,16 @@ class IospaceProvider implements Provider {
         addressBits,
       ),
     );
-    const { handle, mmapOffset, flags } = allocation;
-    const free = (): void => this.#free(handle);
+    const reachable = this.#reachable(allocation, byteLength, this.#line('bidirectional'));
     try {
       return {
-        mapping: mapShared(native, this.fd, byteLength, mmapOffset, 'write'),
+        ...reachable,
+        mapping: mapShared(native, this.fd, byteLength, allocation.mmapOffset, 'write'),
         memory: memoryTypeFromNumber(memoryTypes, allocation.memory),
-        segments: this.#segments(allocation, byteLength),
-        ...((flags & uapi.IOSPACE_ALLOC_NEEDS_SYNC) !== 0 && {
-          sync: (turn, offset, length) => this.#sync(handle, byteLength, turn, offset, length),
-        }),
-        free,
+        exportDmaBuf: (offset, length, readOnly) => this.#export(allocation.handle, offset, length, readOnly),
       };
     } catch (error) {
-      free();
+      reachable.free();
       throw error;
     }
   }
@@ -175,8 +199,79 @@ class IospaceProvider implements Provider {
     };
   }
 
+  mapUser(bytes: Uint8Array, direction: Direction): Reachable {
+    const { byteLength } = bytes;
+    const native = explained({ path: this.#path }, whyNotMapped(byteLength, direction, this.info), () =>
+      this.#native.deviceMapUser(this.fd, directionToNumber(direction), bytes),
+    );
+    return this.#reachable(native, byteLength, this.#line(direction));
+  }
+
+  importDmaBuf(fd: number, direction: Direction): ProvidedImport {
+    const native = explained({ path: this.#path }, whyNotImported(fd, direction), () =>
+      this.#native.deviceImport(this.fd, fd, directionToNumber(direction)),
+    );
+    const { byteLength } = native;
+    const reachable = this.#reachable(native, byteLength, 1);
+    try {
+      return { ...reachable, ...this.#mapDmaBuf(fd, byteLength), byteLength };
+    } catch (error) {
+      reachable.free();
+      throw error;
+    }
+  }
+
+  /** The CPU's view of a dma-buf: for writing, for reading, or none. */
+  #mapDmaBuf(fd: number, byteLength: number): { content: Mapping | Unmappable; readOnly: boolean } {
+    if (byteLength > MAX_BYTE_LENGTH) {
+      const reason = `its ${byteLength} bytes are more than the ${MAX_BYTE_LENGTH} that an ArrayBuffer can have`;
+      return { content: new Unmappable(reason), readOnly: false };
+    }
+    try {
+      return { content: mapShared(this.#native, fd, byteLength, 0n, 'write'), readOnly: false };
+    } catch (error) {
+      if (!isSystemError(error, 'EACCES')) {
+        return { content: unmappable(error), readOnly: false };
+      }
+    }
+    try {
+      return { content: mapShared(this.#native, fd, byteLength, 0n, 'read'), readOnly: true };
+    } catch (error) {
+      return { content: unmappable(error), readOnly: true };
+    }
+  }
+
+  #export(handle: number, offset: number, byteLength: number, readOnly: boolean): number {
+    const flags = readOnly ? uapi.IOSPACE_EXPORT_READ_ONLY : 0;
+    return explained({ path: this.#path }, { EOPNOTSUPP: 'this kernel has no dma-buf' }, () =>
+      this.#native.deviceExport(this.fd, handle, flags, offset, byteLength),
+    );
+  }
+
+  /** Bytes that what changes hands must not share with other data. */
+  #line(direction: Direction): number {
+    return this.info.coherent || direction === 'toDevice' ? 1 : this.info.cacheLine;
+  }
+
+  #reachable(native: NativeReachable, byteLength: number, line: number): Reachable {
+    const { handle, flags } = native;
+    const free = (): void => this.#free(handle);
+    try {
+      return {
+        segments: this.#segments(native, byteLength),
+        ...((flags & uapi.IOSPACE_ALLOC_NEEDS_SYNC) !== 0 && {
+          sync: this.#handOver(handle, byteLength, line),
+        }),
+        free,
+      };
+    } catch (error) {
+      free();
+      throw error;
+    }
+  }
+
   /** Where the device finds a buffer. One call more for each {@link SEGMENT_BATCH} segments, if there are several. */
-  #segments({ handle, dmaAddress, segments: count }: NativeAllocation, byteLength: number): DmaSegment[] {
+  #segments({ handle, dmaAddress, segments: count }: NativeReachable, byteLength: number): DmaSegment[] {
     if (count === 1) {
       return [{ dmaAddress, length: byteLength }];
     }
@@ -191,19 +286,25 @@ class IospaceProvider implements Provider {
     return segments;
   }
 
-  #sync(handle: number, byteLength: number, turn: 'device' | 'cpu', offset: number, length: number): void {
-    const { coherent, cacheLine } = this.info;
-    // The rest of the last page is nobody else's.
-    const end = offset + length === byteLength ? roundUp(byteLength, cacheLine) : offset + length;
-    if (!coherent && (offset % cacheLine !== 0 || end % cacheLine !== 0)) {
-      throw outOfRange(
-        'the range to sync',
-        `whole cache lines of ${cacheLine} bytes, counted from the start of the buffer, because this device does not snoop`,
-        `bytes ${offset} to ${end}`,
-      );
-    }
-    const flags = turn === 'device' ? uapi.IOSPACE_SYNC_FOR_DEVICE : uapi.IOSPACE_SYNC_FOR_CPU;
-    this.#native.deviceSync(this.fd, handle, flags, offset, end - offset);
+  #handOver(handle: number, byteLength: number, line: number): HandOver {
+    return (turn, ranges) => {
+      const flags = turn === 'device' ? uapi.IOSPACE_SYNC_FOR_DEVICE : uapi.IOSPACE_SYNC_FOR_CPU;
+      const lines = line === 1 ? ranges : ranges.map((range) => wholeLines(range, byteLength, line));
+      const [only] = lines;
+      if (only !== undefined && lines.length === 1) {
+        this.#native.deviceSync(this.fd, handle, flags, only.offset, only.length);
+        return;
+      }
+      for (let at = 0; at < lines.length; at += uapi.IOSPACE_MAX_SYNC_RANGES) {
+        const batch = lines.slice(at, at + uapi.IOSPACE_MAX_SYNC_RANGES);
+        const pairs = new BigUint64Array(2 * batch.length);
+        for (const [index, { offset, length }] of batch.entries()) {
+          pairs[2 * index] = BigInt(offset);
+          pairs[2 * index + 1] = BigInt(length);
+        }
+        this.#native.deviceSyncRanges(this.fd, handle, flags, pairs);
+      }
+    };
   }
 
   window(memory: WindowType, physicalAddress: bigint, byteLength: number): ProvidedWindow {

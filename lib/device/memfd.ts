@@ -9,7 +9,15 @@ import { notSupported } from '../errors.js';
 import { MAX_BYTE_LENGTH, mapShared } from '../mapping.js';
 import { type DeviceInfo, deviceInfo } from './info.js';
 import { Interrupts } from './interrupts.js';
-import type { MemoryRequest, ProvidedArena, ProvidedMemory, ProvidedWindow, Provider } from './provider.js';
+import type {
+  MemoryRequest,
+  ProvidedArena,
+  ProvidedImport,
+  ProvidedMemory,
+  ProvidedWindow,
+  Provider,
+  Reachable,
+} from './provider.js';
 import type { Registers } from './registers.js';
 
 const UNLIMITED = Number.MAX_SAFE_INTEGER;
@@ -33,6 +41,7 @@ const infoOf = (native: NativeBinding): DeviceInfo =>
     limits: {
       fileBytes: UNLIMITED,
       totalBytes: MAX_BYTE_LENGTH,
+      fileMappings: 0,
       convertedBytes: 0,
       segmentBytes: UNLIMITED,
       contiguousBytes: UNLIMITED,
@@ -41,6 +50,10 @@ const infoOf = (native: NativeBinding): DeviceInfo =>
     },
     version: '',
   });
+
+function exportDmaBuf(): number {
+  throw notSupported('exportDmaBuf', 'memfd has no device');
+}
 
 export class MemfdProvider implements Provider {
   readonly name = 'memfd';
@@ -71,10 +84,18 @@ export class MemfdProvider implements Provider {
     try {
       this.#native.ftruncate(fd, byteLength);
       const mapping = mapShared(this.#native, fd, byteLength, 0n, 'write');
-      return { mapping, memory, segments: [], free: () => undefined };
+      return { mapping, memory, segments: [], exportDmaBuf, free: () => undefined };
     } finally {
       this.#native.close(fd);
     }
+  }
+
+  mapUser(): Reachable {
+    throw notSupported('mapUser', 'memfd has no device');
+  }
+
+  importDmaBuf(): ProvidedImport {
+    throw notSupported('importDmaBuf', 'memfd has no device');
   }
 
   window(): ProvidedWindow {

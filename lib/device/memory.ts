@@ -1,5 +1,5 @@
 /**
- * The words for memory: what it is to the CPU, and where it lies.
+ * The words for memory: what it is to the CPU, where it lies, and who writes it.
  *
  * @module
  */
@@ -31,6 +31,12 @@ export type WindowType = Exclude<MemoryType, 'coherent'> | 'device';
  */
 export type Zone = 'dma' | 'dma32' | 'normal';
 
+/**
+ * Who writes memory that is mapped for a device: the CPU (`toDevice`: the device only reads), the device (`fromDevice`), or
+ * both in turn.
+ */
+export type Direction = 'toDevice' | 'fromDevice' | 'bidirectional';
+
 const numbers: Readonly<Record<MemoryType | WindowType, number>> = {
   cached: uapi.IOSPACE_MEMORY_CACHED,
   writecombine: uapi.IOSPACE_MEMORY_WRITECOMBINE,
@@ -44,6 +50,12 @@ const zoneNumbers: Readonly<Record<Zone, number>> = {
   dma: uapi.IOSPACE_ZONE_DMA,
   dma32: uapi.IOSPACE_ZONE_DMA32,
   normal: uapi.IOSPACE_ZONE_NORMAL,
+};
+
+const directionNumbers: Readonly<Record<Direction, number>> = {
+  toDevice: uapi.IOSPACE_DIRECTION_TO_DEVICE,
+  fromDevice: uapi.IOSPACE_DIRECTION_FROM_DEVICE,
+  bidirectional: uapi.IOSPACE_DIRECTION_BIDIRECTIONAL,
 };
 
 /** All types of buffers that this version knows. */
@@ -66,6 +78,9 @@ export const windowTypes: readonly WindowType[] = [
 
 /** All zones that this version knows. */
 export const zones = Object.keys(zoneNumbers) as readonly Zone[];
+
+/** All directions. */
+export const directions = Object.keys(directionNumbers) as readonly Direction[];
 
 export function memoryTypeToNumber(type: MemoryType | WindowType): number {
   return numbers[type];
@@ -91,6 +106,10 @@ export function memoryTypesFromMask<T extends MemoryType | WindowType>(
   mask: number,
 ): T[] {
   return known.filter((type) => (mask & (1 << numbers[type])) !== 0);
+}
+
+export function directionToNumber(direction: Direction): number {
+  return directionNumbers[direction];
 }
 
 /** Any zone where none is named. */

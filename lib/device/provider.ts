@@ -5,24 +5,19 @@
  * @module
  */
 import type { Mapping } from '../mapping.js';
+import type { Unmappable } from './imported-buffer.js';
 import type { DeviceInfo } from './info.js';
 import type { Interrupts } from './interrupts.js';
-import type { MemoryType, WindowType, Zone } from './memory.js';
+import type { Direction, MemoryType, WindowType, Zone } from './memory.js';
 import type { Registers } from './registers.js';
+import type { DmaSegment } from './segments.js';
+import type { HandOver } from './turn.js';
 
 /** The providers, in the order in which `'auto'` tries them. */
 export const providerNames = ['iospace', 'memfd'] as const;
 
 /** Where the memory comes from: the kernel module, or plain shared memory without a device. */
 export type ProviderName = (typeof providerNames)[number];
-
-/** One piece of a buffer that is contiguous for the device. */
-export interface DmaSegment {
-  /** Its first byte as the device sees it. */
-  readonly dmaAddress: bigint;
-  /** Bytes, at least 1. */
-  readonly length: number;
-}
 
 /** What a buffer has to be, every option checked and filled in. */
 export interface MemoryRequest {
@@ -38,16 +33,30 @@ export interface MemoryRequest {
   readonly addressBits: number;
 }
 
-/** Memory that a provider has given, and how it goes back. */
-export interface ProvidedMemory {
-  readonly mapping: Mapping;
-  readonly memory: MemoryType;
+/** Memory that a provider has let the device reach, and how that ends. */
+export interface Reachable {
   /** None where no device reaches it. */
   readonly segments: readonly DmaSegment[];
-  /** Hands a range, at least one byte of it, to whose turn begins; absent where a barrier is enough. */
-  readonly sync?: (turn: 'device' | 'cpu', offset: number, length: number) => void;
-  /** Ends what lies behind the mapping, which was released before. */
+  /** Absent where a barrier is enough. */
+  readonly sync?: HandOver;
+  /** Ends it for the device. A mapping of it in this process was released before. */
   free(): void;
+}
+
+/** Memory that a provider has given. */
+export interface ProvidedMemory extends Reachable {
+  readonly mapping: Mapping;
+  readonly memory: MemoryType;
+  /** A dma-buf of a part of it, whole pages; the caller's descriptor. */
+  exportDmaBuf(offset: number, byteLength: number, readOnly: boolean): number;
+}
+
+/** Memory that came as a dma-buf. */
+export interface ProvidedImport extends Reachable {
+  readonly content: Mapping | Unmappable;
+  readonly byteLength: number;
+  /** Whether the mapping can only be read. */
+  readonly readOnly: boolean;
 }
 
 /** A window on physical memory that a provider has given, and how it goes back. */
@@ -80,6 +89,9 @@ export interface Provider {
   /** Its descriptor. Throws EOPNOTSUPP where it has none. */
   readonly fd: number;
   alloc(byteLength: number, request: MemoryRequest): ProvidedMemory;
+  /** Lets the device reach memory of the program, all of `bytes`. */
+  mapUser(bytes: Uint8Array, direction: Direction): Reachable;
+  importDmaBuf(fd: number, direction: Direction): ProvidedImport;
   /** The range must not wrap. */
   window(memory: WindowType, physicalAddress: bigint, byteLength: number): ProvidedWindow;
   arenas(): ProvidedArena[];

@@ -7,7 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import type { DeviceInfo } from './info.js';
-import type { MemoryType, WindowType } from './memory.js';
+import type { Direction, MemoryType, WindowType } from './memory.js';
 import type { MemoryRequest } from './provider.js';
 
 /**
@@ -80,8 +80,53 @@ function whyNoType(memory: MemoryType, info: DeviceInfo): string {
   return `this device has no ${memory} memory`;
 }
 
-/** `CAP_SYS_RAWIO` of linux/capability.h, as its bit. */
+/** Capabilities of linux/capability.h, as their bits. */
+const CAP_IPC_LOCK = 1n << 14n;
 const CAP_SYS_RAWIO = 1n << 17n;
+
+/** Why memory of the program was not mapped, and what helps, by the code of the error. */
+export function whyNotMapped(
+  byteLength: number,
+  direction: Direction,
+  info: DeviceInfo,
+): Record<string, () => string> {
+  const writes = direction !== 'toDevice';
+  return {
+    EINVAL: () =>
+      `the device writes and does not snoop: memory for it begins and ends on a multiple of ${info.cacheLine} bytes (info.cacheLine), and the ${byteLength} bytes of this view share a line with other data; device.alloc() gives memory that does not`,
+    EFAULT: () =>
+      writes
+        ? 'this memory is read-only; or it is pages of a file on a disk, which the device must not write behind the file system; or memory of a device, which cannot be pinned: device.alloc() gives memory that the device can write'
+        : 'this memory is of a device, and cannot be pinned; or nothing is mapped there any more',
+    EBUSY: () =>
+      'it overlaps memory that this device has mapped, and one of the two is written by the device: unmap() that first, or map it once, bidirectional; or it is a buffer of this device, whose segments the device can be told',
+    ENOMEM: () => whyNotPinned(byteLength),
+    ENOSPC: () =>
+      `the bounce buffers that this device needs have no room for ${byteLength} bytes: unmap() others, map less at a time, or boot with more (swiotlb=65536 on the kernel's command line is 128 MiB); or this device has as many mappings as it can`,
+    EDQUOT: () =>
+      `max_file_mappings allows ${info.limits.fileMappings} mappings at a time of one open device: unmap() others, or map larger pieces`,
+  };
+}
+
+/** Why memory was not pinned: a limit of the process, or the machine's. */
+function whyNotPinned(byteLength: number): string {
+  const limit = /^Max locked memory +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  const used = /^VmPin:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  if (limit === undefined || hasCapability(CAP_IPC_LOCK)) {
+    return `the machine has no memory left to pin ${byteLength} bytes`;
+  }
+  return `${byteLength} bytes to pin; RLIMIT_MEMLOCK is ${limit}, and ${Number(used) * 1024} bytes of it are in use (VmPin): raise it (ulimit -l, LimitMEMLOCK= of a service), run with CAP_IPC_LOCK, or unmap() others; within the limit, the machine has no memory left`;
+}
+
+/** Why a dma-buf was not imported, and what helps, by the code of the error. */
+export function whyNotImported(fd: number, direction: Direction): Record<string, string> {
+  return {
+    EBADF: `${fd} is not an open descriptor`,
+    EINVAL: `descriptor ${fd} is no dma-buf`,
+    EACCES: `descriptor ${fd} is read-only, and the device writes (${direction}): import it with direction: 'toDevice'`,
+    EOPNOTSUPP: 'this kernel has no dma-buf, or its exporter refused this device',
+  };
+}
 
 /** Why a window was refused, and what helps, by the code of the error. The range is of whole pages. */
 export function whyNoWindow(
@@ -93,7 +138,7 @@ export function whyNoWindow(
   const range = `0x${address.toString(16)} to 0x${(address + BigInt(byteLength)).toString(16)}`;
   return {
     EPERM: () =>
-      hasRawIo()
+      hasCapability(CAP_SYS_RAWIO)
         ? `the range ${range} is not declared: pass the device whose registers it is, or modprobe iospace allow=${size}@0x${address.toString(16)} (never memory that the system uses, and nothing under kernel lockdown)`
         : `the range ${range} lies in no arena; any other needs CAP_SYS_RAWIO: run as root`,
     EBUSY: () => `the range ${range} is in use by a driver, or open in another memory type`,
@@ -105,7 +150,7 @@ export function whyNoWindow(
   };
 }
 
-function hasRawIo(): boolean {
+function hasCapability(bit: bigint): boolean {
   const effective = /^CapEff:\s+([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
-  return effective !== undefined && (BigInt(`0x${effective}`) & CAP_SYS_RAWIO) !== 0n;
+  return effective !== undefined && (BigInt(`0x${effective}`) & bit) !== 0n;
 }

@@ -9,6 +9,9 @@ import { type MemoryType, memoryTypes, type Zone, zones } from './memory.js';
 import type { MemoryRequest, ProvidedMemory, Provider } from './provider.js';
 import { alternatives } from './refusal.js';
 
+/** Who watches whose turn it is. */
+const ownerships = ['unchecked', 'checked'] as const;
+
 /** What memory to allocate. */
 export interface AllocOptions {
   /** @defaultValue `'coherent'`; `'cached'` with memfd */
@@ -39,6 +42,13 @@ export interface AllocOptions {
    * | `coherent` | `writecombine`, `uncached`, `cached`, in one piece |
    */
   fallback?: boolean;
+  /**
+   * With `'checked'`, for debugging, the memory is not there in the device's turn: `syncForDevice()` detaches the
+   * ArrayBuffer, so that every view of it has length 0, and `buffer`, `bytes` and `view()` throw ERR_INVALID_STATE;
+   * `syncForCpu()` makes another one over the same memory. Two syncs of the same kind in a row throw too. It begins in the
+   * CPU's turn, and changes hands as a whole: no ranges, no slices. @defaultValue `'unchecked'`
+   */
+  ownership?: (typeof ownerships)[number];
 }
 
 /** The options, every one checked and filled in. */
@@ -46,7 +56,7 @@ export function checkAllocOptions(
   byteLength: number,
   options: AllocOptions | undefined,
   { defaultMemory, info }: Provider,
-): MemoryRequest & { readonly fallback: boolean } {
+): MemoryRequest & { readonly fallback: boolean; readonly checked: boolean } {
   const known = checkOptions(options, [
     'memory',
     'contiguous',
@@ -55,6 +65,7 @@ export function checkAllocOptions(
     'zone',
     'addressBits',
     'fallback',
+    'ownership',
   ]);
   const {
     memory = defaultMemory,
@@ -64,10 +75,12 @@ export function checkAllocOptions(
     zone,
     addressBits,
     fallback = false,
+    ownership = 'unchecked',
   } = known;
   checkOneOf('memory', memory, memoryTypes);
   checkBoolean('contiguous', contiguous);
   checkBoolean('fallback', fallback);
+  checkOneOf('ownership', ownership, ownerships);
   if (align !== undefined) {
     checkPowerOfTwo('align', align, 1);
   }
@@ -91,6 +104,7 @@ export function checkAllocOptions(
     zone,
     addressBits: addressBits ?? 0,
     fallback,
+    checked: ownership === 'checked',
   };
 }
 

@@ -4,11 +4,18 @@
  * @module
  */
 import { inspect } from 'node:util';
-import { binding } from '../binding.js';
-import { checkInteger, checkRange } from '../check.js';
-import { invalidState, notSupported } from '../errors.js';
+import { checkInteger } from '../check.js';
+import { invalidState } from '../errors.js';
 import { MappedBytes } from '../mapped-bytes.js';
-import type { DmaSegment, ProvidedMemory } from './provider.js';
+import type { Ownership } from './ownership.js';
+import type { ProvidedMemory } from './provider.js';
+import { cut, type DmaSegment, onlyAddress } from './segments.js';
+import { beginTurn, rangesOf, type SyncRange, type Turn } from './turn.js';
+
+/** Memory of a buffer, and who has it where that is checked. */
+export interface OwnedMemory extends ProvidedMemory {
+  readonly ownership?: Ownership;
+}
 
 /**
  * A part of a {@link DmaBuffer}: shares its memory and ends with it.
@@ -16,7 +23,7 @@ import type { DmaSegment, ProvidedMemory } from './provider.js';
  * All but `byteOffset` and `byteLength` throw ERR_INVALID_STATE once the buffer was freed.
  */
 export class DmaSlice extends MappedBytes {
-  readonly #memory: ProvidedMemory;
+  readonly #memory: OwnedMemory;
   readonly #whole: DmaSlice | undefined;
   #segments: readonly DmaSegment[] | undefined;
 
@@ -25,7 +32,7 @@ export class DmaSlice extends MappedBytes {
    * @param byteOffset - counted from the start of the source
    * @internal
    */
-  constructor(source: ProvidedMemory | DmaSlice, byteOffset: number, byteLength: number) {
+  constructor(source: OwnedMemory | DmaSlice, byteOffset: number, byteLength: number) {
     if (source instanceof DmaSlice) {
       super(source.byteOffset + byteOffset, byteLength);
       this.#memory = source.#memory;
@@ -37,7 +44,9 @@ export class DmaSlice extends MappedBytes {
   }
 
   override get buffer(): ArrayBuffer {
-    return this.#live().mapping.buffer;
+    const { mapping, ownership } = this.live();
+    ownership?.checkTurnOfCpu();
+    return mapping.buffer;
   }
 
   /** Whether the memory was given back. */
@@ -47,8 +56,8 @@ export class DmaSlice extends MappedBytes {
 
   /** What the device must be told, in order; empty where no device reaches the memory (memfd). */
   get segments(): readonly DmaSegment[] {
-    const { segments } = this.#live();
-    this.#segments ??= Object.freeze(cut(segments, this.byteOffset, this.byteLength));
+    const { segments } = this.live();
+    this.#segments ??= cut(segments, this.byteOffset, this.byteLength);
     return this.#segments;
   }
 
@@ -59,18 +68,7 @@ export class DmaSlice extends MappedBytes {
    * @throws EOPNOTSUPP where there is no address (memfd), or no single one: `segments` has them all
    */
   get dmaAddress(): bigint {
-    const { segments } = this;
-    const [first] = segments;
-    if (first === undefined) {
-      throw notSupported('dmaAddress', 'no device reaches this memory');
-    }
-    if (segments.length > 1) {
-      throw notSupported(
-        'dmaAddress',
-        `this memory is in ${segments.length} pieces: tell the device its segments, or alloc() with contiguous: true`,
-      );
-    }
-    return first.dmaAddress;
+    return onlyAddress(this.segments, ', or alloc() with contiguous: true');
   }
 
   /**
@@ -82,7 +80,7 @@ export class DmaSlice extends MappedBytes {
    * @throws ERR_OUT_OF_RANGE unless 0 <= begin < end <= byteLength
    */
   subarray(begin = 0, end: number = this.byteLength): DmaSlice {
-    this.#live();
+    this.live();
     checkInteger('begin', begin, 0, this.byteLength - 1);
     checkInteger('end', end, begin + 1, this.byteLength);
     return new DmaSlice(this, begin, end - begin);
@@ -97,16 +95,14 @@ export class DmaSlice extends MappedBytes {
    *
    * @param offset - first byte
    * @param length - bytes; absent: all that follow
-   * @throws ERR_OUT_OF_RANGE if the range does not lie inside, or shares a cache line with what lies outside
+   * @throws ERR_OUT_OF_RANGE if the range does not lie inside, or shares a cache line with what lies outside; with
+   *   `ownership: 'checked'` also ERR_INVALID_STATE in the device's turn, and EOPNOTSUPP for less than the whole buffer
    */
-  syncForDevice(offset = 0, length?: number): void {
-    const { sync } = this.#live();
-    const bytes = checkRange(offset, length, this.byteLength);
-    if (sync !== undefined && bytes > 0) {
-      sync('device', this.byteOffset + offset, bytes);
-    }
-    // After what the call may have copied.
-    binding().barrier();
+  syncForDevice(offset?: number, length?: number): void;
+  /** The same for many ranges, by one system call. All are checked before the first is handed over. */
+  syncForDevice(ranges: readonly SyncRange[]): void;
+  syncForDevice(offset: number | readonly SyncRange[] = 0, length?: number): void {
+    this.#begin('device', offset, length);
   }
 
   /**
@@ -115,19 +111,24 @@ export class DmaSlice extends MappedBytes {
    *
    * @param offset - first byte, as for {@link DmaSlice.syncForDevice}
    * @param length - bytes; absent: all that follow
-   * @throws ERR_OUT_OF_RANGE as {@link DmaSlice.syncForDevice}
+   * @throws as {@link DmaSlice.syncForDevice}; with `ownership: 'checked'` ERR_INVALID_STATE in the CPU's turn
    */
-  syncForCpu(offset = 0, length?: number): void {
-    const { sync } = this.#live();
-    const bytes = checkRange(offset, length, this.byteLength);
-    // Before the call copies what the device wrote.
-    binding().barrier();
-    if (sync !== undefined && bytes > 0) {
-      sync('cpu', this.byteOffset + offset, bytes);
-    }
+  syncForCpu(offset?: number, length?: number): void;
+  /** The same for many ranges, by one system call. All are checked before the first is handed over. */
+  syncForCpu(ranges: readonly SyncRange[]): void;
+  syncForCpu(offset: number | readonly SyncRange[] = 0, length?: number): void {
+    this.#begin('cpu', offset, length);
   }
 
-  #live(): ProvidedMemory {
+  #begin(turn: Turn, offset: number | readonly SyncRange[], length: number | undefined): void {
+    const { sync, ownership } = this.live();
+    const ranges = rangesOf(offset, length, this.byteOffset, this.byteLength);
+    ownership?.begin(turn, ranges);
+    beginTurn(turn, sync, ranges);
+  }
+
+  /** @internal */
+  protected live(): OwnedMemory {
     if (this.freed) {
       throw invalidState('the buffer was freed');
     }
@@ -138,19 +139,4 @@ export class DmaSlice extends MappedBytes {
   [inspect.custom](): string {
     return `DmaSlice { byteOffset: ${this.byteOffset}, byteLength: ${this.byteLength}, freed: ${this.freed} }`;
   }
-}
-
-/** The pieces of `segments` that lie in a range of the bytes which they make up together. */
-function cut(segments: readonly DmaSegment[], byteOffset: number, byteLength: number): DmaSegment[] {
-  const pieces: DmaSegment[] = [];
-  let position = 0;
-  for (const { dmaAddress, length } of segments) {
-    const begin = Math.max(byteOffset, position);
-    const end = Math.min(byteOffset + byteLength, position + length);
-    if (begin < end) {
-      pieces.push({ dmaAddress: dmaAddress + BigInt(begin - position), length: end - begin });
-    }
-    position += length;
-  }
-  return pieces;
 }

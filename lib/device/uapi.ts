@@ -28,10 +28,16 @@ export const IOSPACE_IOMMU_NONE = 0;
 export const IOSPACE_IOMMU_IDENTITY = 1;
 export const IOSPACE_IOMMU_TRANSLATING = 2;
 
+export const IOSPACE_DIRECTION_TO_DEVICE = 1;
+export const IOSPACE_DIRECTION_FROM_DEVICE = 2;
+export const IOSPACE_DIRECTION_BIDIRECTIONAL = 3;
+
 export const IOSPACE_ALLOC_CONTIGUOUS = 1 << 0;
 export const IOSPACE_ALLOC_NEEDS_SYNC = 1 << 0;
 export const IOSPACE_SYNC_FOR_DEVICE = 1 << 0;
 export const IOSPACE_SYNC_FOR_CPU = 1 << 1;
+export const IOSPACE_MAX_SYNC_RANGES = 65536;
+export const IOSPACE_EXPORT_READ_ONLY = 1 << 0;
 export const IOSPACE_ARENA_ATTACH = 1 << 0;
 export const IOSPACE_ARENA_SIDE_BY_SIDE = 1 << 0;
 export const IOSPACE_REGISTERS_MMAP = 1 << 0;

@@ -42,6 +42,7 @@ describe('an open device', () => {
       limits: {
         fileBytes: 2 ** 30,
         totalBytes: Number.MAX_SAFE_INTEGER,
+        fileMappings: 4,
         convertedBytes: 0,
         segmentBytes: 2 ** 16,
         contiguousBytes: 2 ** 22,

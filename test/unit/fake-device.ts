@@ -8,14 +8,18 @@ import type {
   NativeInfo,
   NativeMapping,
   NativePoller,
+  NativeReachable,
   NativeRegisters,
   NativeRegistersInfo,
 } from '../../lib/binding.js';
-import type { DmaSegment } from '../../lib/device/provider.js';
+import type { DmaSegment } from '../../lib/device/segments.js';
 import { invalidState, systemError } from '../../lib/errors.js';
 
 const ENABLE = 1;
 const ATTACH = 1;
+const EACCES = 13;
+const EBUSY = 16;
+const EDQUOT = 122;
 const EINVAL = 22;
 const ENODEV = 19;
 const ENOENT = 2;
@@ -23,6 +27,8 @@ const EOPNOTSUPP = 95;
 const CACHED = 1;
 const COHERENT = 5;
 const NEEDS_SYNC = 1;
+const TO_DEVICE = 1;
+const PROT_WRITE = 2;
 const PAGE = 4096;
 
 interface Line {
@@ -48,14 +54,31 @@ export interface Asked {
   readonly addressBits: number;
 }
 
+/** A dma-buf that there is to import. */
+export interface FakeDmaBuf {
+  readonly byteLength: number;
+  /** Whether the descriptor is. */
+  readonly readOnly?: boolean;
+  /** What mmap() of it throws. */
+  readonly mmapError?: Error;
+}
+
+/** What a MAP_USER that is in force has mapped. */
+export interface FakeUserMapping {
+  readonly direction: number;
+  readonly view: ArrayBufferView;
+  readonly begin: number;
+  readonly end: number;
+}
+
 export interface FakeOptions {
   lines?: { name?: string; level?: boolean }[];
   /** Windows by index; a hole is a BAR that the function does not have. */
   windows?: ({ name?: string; byteLength: number; flags?: number } | undefined)[];
   info?: Partial<NativeInfo>;
-  /** Bytes of each segment of a buffer that is neither coherent nor contiguous. */
+  /** Bytes of each segment of a buffer that is neither coherent nor contiguous, of a user mapping, of an import. */
   segmentBytes?: number;
-  /** Whether cached buffers need SYNC. Default: true. */
+  /** Whether cached buffers, user mappings and imports need SYNC. Default: true. */
   needsSync?: boolean;
   arenas?: Omit<NativeArena, 'dmaAddress'>[];
 }
@@ -69,11 +92,19 @@ export class FakeDevice {
   readonly handles = new Set<number>();
   /** What was asked for, in order, whether it was given or not. */
   readonly asked: Asked[] = [];
-  /** Every SYNC: `'1 0x40 0x80'`. */
+  /** Every SYNC: `'1 0x40 0x80'`; every SYNC_RANGES, with all of its ranges: `'1 0x40 0x80 0x100 0x40'`. */
   readonly syncs: string[] = [];
   /** Every WINDOW: `'6 0x1000 0x2000'`. */
   readonly windowsAsked: string[] = [];
-  /** What ALLOC and WINDOW throw. */
+  /** MAP_USER that are in force, by handle. */
+  readonly userMappings = new Map<number, FakeUserMapping>();
+  /** Every EXPORT: `'0x1000 0x2000 0'`, the last the flags. */
+  readonly exports: string[] = [];
+  /** What can be imported, by descriptor. */
+  readonly dmaBufs = new Map<number, FakeDmaBuf>();
+  /** Every IMPORT: descriptor and direction. */
+  readonly imports: (readonly [fd: number, direction: number])[] = [];
+  /** What ALLOC, WINDOW, MAP_USER, EXPORT and IMPORT throw. */
   error: Error | undefined;
   /** Every access of a register: `'write32 0x8 5'`. */
   readonly accesses: string[] = [];
@@ -90,8 +121,11 @@ export class FakeDevice {
   readonly #needsSync: boolean;
   readonly #arenas: Omit<NativeArena, 'dmaAddress'>[];
   readonly #segments = new Map<number, DmaSegment[]>();
+  /** Where each ArrayBuffer lies. */
+  readonly #addresses = new WeakMap<ArrayBufferLike, number>();
   #unread = false;
   #nextHandle = 1;
+  #nextAddress = 0x7f00_0000_0000;
 
   constructor(options: FakeOptions = {}) {
     const { lines = [{}], windows = [], info = {}, segmentBytes = PAGE, arenas = [] } = options;
@@ -130,6 +164,7 @@ export class FakeDevice {
       pool: 0,
       arenas: arenas.length,
       arenaMaxBlocks: 0,
+      maxFileMappings: 4,
       dmaMask: 0xffff_ffffn,
       maxFileBytes: 1n << 30n,
       maxTotalBytes: 0xffff_ffff_ffff_ffffn,
@@ -210,6 +245,56 @@ export class FakeDevice {
     }));
   }
 
+  /** Where a view lies, by ArrayBuffers that begin on a page. */
+  #rangeOf({ buffer, byteOffset, byteLength }: ArrayBufferView): { begin: number; end: number } {
+    let base = this.#addresses.get(buffer);
+    if (base === undefined) {
+      base = this.#nextAddress;
+      this.#nextAddress += Math.ceil(buffer.byteLength / PAGE + 1) * PAGE;
+      this.#addresses.set(buffer, base);
+    }
+    return { begin: base + byteOffset, end: base + byteOffset + byteLength };
+  }
+
+  /** As MAP_USER refuses. */
+  #checkUser({ direction, begin, end }: FakeUserMapping): void {
+    const { coherent, cacheLine, maxFileMappings } = this.#info;
+    const address = BigInt(begin);
+    if (!coherent && direction !== TO_DEVICE && (begin % cacheLine !== 0 || end % cacheLine !== 0)) {
+      throw systemError(EINVAL, 'ioctl', { address });
+    }
+    for (const other of this.userMappings.values()) {
+      const harmless = direction === TO_DEVICE && other.direction === TO_DEVICE;
+      if (begin < other.end && other.begin < end && !harmless) {
+        throw systemError(EBUSY, 'ioctl', { address });
+      }
+    }
+    if (this.userMappings.size === maxFileMappings) {
+      throw systemError(EDQUOT, 'ioctl', { address });
+    }
+  }
+
+  /** What the device reaches in segments that have a gap between them. */
+  #reach(byteLength: number): NativeReachable {
+    const handle = this.#hold();
+    const size = this.#segmentBytes;
+    const segments = Array.from({ length: Math.ceil(byteLength / size) }, (_, n) => ({
+      dmaAddress: (BigInt(handle) << 32n) + BigInt(2 * n * size),
+      length: Math.min(size, byteLength - n * size),
+    }));
+    this.#segments.set(handle, segments);
+    const flags = this.#needsSync ? NEEDS_SYNC : 0;
+    return { handle, dmaAddress: segments[0]?.dmaAddress ?? 0n, segments: segments.length, flags };
+  }
+
+  #synced(handle: number, flags: number, ranges: Iterable<number | bigint>): void {
+    this.#check();
+    if (!this.handles.has(handle)) {
+      throw systemError(ENOENT, 'ioctl');
+    }
+    this.syncs.push(`${flags} ${Array.from(ranges, (number) => `0x${number.toString(16)}`).join(' ')}`);
+  }
+
   /** The addon, as far as a device needs it. */
   get native(): NativeBinding {
     const device = this;
@@ -247,11 +332,44 @@ export class FakeDevice {
         return segments.length;
       },
       deviceSync(_fd, handle, flags, offset, byteLength) {
+        device.#synced(handle, flags, [offset, byteLength]);
+      },
+      deviceSyncRanges(_fd, handle, flags, ranges) {
+        if (ranges.length < 2 || ranges.length > 2 * 65536) {
+          throw systemError(EINVAL, 'ioctl');
+        }
+        device.#synced(handle, flags, ranges);
+      },
+      deviceMapUser(_fd, direction, view) {
         device.#check();
+        const mapping = { direction, view, ...device.#rangeOf(view) };
+        device.#checkUser(mapping);
+        const reachable = device.#reach(view.byteLength);
+        device.userMappings.set(reachable.handle, mapping);
+        return reachable;
+      },
+      deviceExport(_fd, handle, flags, offset, byteLength) {
+        device.#check();
+        if (device.error !== undefined) {
+          throw device.error;
+        }
         if (!device.handles.has(handle)) {
           throw systemError(ENOENT, 'ioctl');
         }
-        device.syncs.push(`${flags} 0x${offset.toString(16)} 0x${byteLength.toString(16)}`);
+        device.exports.push(`0x${offset.toString(16)} 0x${byteLength.toString(16)} ${flags}`);
+        return 1000 + device.exports.length;
+      },
+      deviceImport(_fd, dmaBuf, direction) {
+        device.#check();
+        const { byteLength, readOnly } = device.dmaBufs.get(dmaBuf) ?? { byteLength: 0 };
+        if (byteLength === 0) {
+          throw systemError(EINVAL, 'ioctl');
+        }
+        if (readOnly === true && direction !== TO_DEVICE) {
+          throw systemError(EACCES, 'ioctl');
+        }
+        device.imports.push([dmaBuf, direction]);
+        return { ...device.#reach(byteLength), byteLength };
       },
       deviceArena(_fd, index, flags) {
         device.#check();
@@ -274,10 +392,15 @@ export class FakeDevice {
         if (!device.handles.delete(handle)) {
           throw systemError(ENOENT, 'ioctl');
         }
+        device.userMappings.delete(handle);
       },
-      mmap(_fd, byteLength) {
-        if (device.mmapError !== undefined) {
-          throw device.mmapError;
+      mmap(fd, byteLength, protection) {
+        const { mmapError = device.mmapError, readOnly } = device.dmaBufs.get(fd) ?? {};
+        if (mmapError !== undefined) {
+          throw mmapError;
+        }
+        if (readOnly === true && (protection & PROT_WRITE) !== 0) {
+          throw systemError(EACCES, 'mmap');
         }
         const mapping = new FakeMapping(byteLength);
         device.mappings.push(mapping);
@@ -392,13 +515,24 @@ class FakeMapping implements NativeMapping {
     this.#buffer ??= new ArrayBuffer(this.byteLength);
     return this.#buffer;
   }
+  renew(detach: boolean): void {
+    if (detach) {
+      this.#detach();
+    }
+    this.#buffer = undefined;
+  }
   release(detach: boolean): void {
     if (this.releaseError !== undefined) {
       throw this.releaseError;
     }
     this.released = true;
     this.releases += 1;
-    if (detach && this.#buffer !== undefined) {
+    if (detach) {
+      this.#detach();
+    }
+  }
+  #detach(): void {
+    if (this.#buffer !== undefined) {
       structuredClone(this.#buffer, { transfer: [this.#buffer] });
     }
   }

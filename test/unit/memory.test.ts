@@ -299,7 +299,7 @@ describe('sync', () => {
     buffer.syncForDevice();
     buffer.syncForCpu(64, 128);
     buffer.subarray(4096).syncForDevice(64, 64);
-    expect(fake.syncs).toEqual(['1 0x0 0x4e40', '2 0x40 0x80', '1 0x1040 0x40']);
+    expect(fake.syncs).toEqual(['1 0x0 0x4e20', '2 0x40 0x80', '1 0x1040 0x40']);
     expect(fake.barriers).toBe(3);
   });
 

@@ -9,14 +9,13 @@ const header = readFileSync(
   'utf8',
 );
 
-/** Each enumerator of the header, by its name. */
-const enumerators = Object.fromEntries(
-  [...header.matchAll(/^\t(IOSPACE_\w+) = (\d+)(?: << (\d+))?,$/gm)].map(([, name, number, shift = 0]) => [
-    name,
-    Number(number) << Number(shift),
-  ]),
+/** Each enumerator of the header, and each number that it defines, by its name. */
+const numbers = Object.fromEntries(
+  [...header.matchAll(/^(?:\t|#define )(IOSPACE_\w+) (?:= )?(\d+)(?: << (\d+))?,?$/gm)].map(
+    ([, name, number, shift = 0]) => [name, Number(number) << Number(shift)],
+  ),
 );
 
 test.each(Object.entries(uapi))('%s', (name, number) => {
-  expect(enumerators[name]).toBe(number);
+  expect(numbers[name]).toBe(number);
 });
