@@ -42,6 +42,7 @@ interface RunFlags {
   machineOptions?: string;
   device: string[];
   deviceTreeOverlay: string[];
+  kernelModule: string[];
   bind: string[];
   mount: string[];
   env: Record<string, string>;
@@ -132,6 +133,7 @@ async function runInMachine(argv: string[], flags: RunFlags, outcome: Outcome): 
     machineOptions: flags.machineOptions,
     devices: flags.device,
     deviceTree: flags.deviceTreeOverlay.length > 0 ? overlays(flags.deviceTreeOverlay) : undefined,
+    kernelModules: flags.kernelModule,
     bind: flags.bind,
     mounts: flags.mount.length > 0 ? flags.mount : undefined,
     monitor: flags.monitor,
@@ -267,6 +269,12 @@ export function addLabCommands(program: Command): void {
     .option(
       '--device-tree-overlay <file>',
       "a .dts that is applied to the machine's device tree before it boots (repeatable)",
+      repeated,
+      [],
+    )
+    .option(
+      '--kernel-module <module>',
+      'a module of the guest\'s kernel, loaded before iospace: "NAME [PARAMETER=VALUE ...]" (repeatable)',
       repeated,
       [],
     )

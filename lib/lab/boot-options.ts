@@ -29,6 +29,11 @@ export interface BootOptions {
    * QEMU describes it; whatever the file holds when the promise resolves is what the kernel gets. `pc` has none.
    */
   deviceTree?: DeviceTreeChange | undefined;
+  /**
+   * Modules of the guest's own kernel, `'vivid n_devs=2'`: each a name and its parameters, as `modprobe` takes them. They
+   * are loaded before iospace, what they need before them. One that is built into the kernel is there anyway.
+   */
+  kernelModules?: readonly string[] | undefined;
   /** Names of more devices that are handed to iospace: PCI functions or platform devices, `3f007000.dma`. */
   bind?: readonly string[] | undefined;
   /**
@@ -104,6 +109,7 @@ const checks: Readonly<Record<keyof BootOptions, ((name: string, value: unknown)
   devices: checkStrings,
   machineOptions: checkString,
   deviceTree: checkFunction,
+  kernelModules: checkStrings,
   bind: checkStrings,
   mounts: checkStrings,
   append: checkString,

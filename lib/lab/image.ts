@@ -22,6 +22,7 @@ import { basename, join } from 'node:path';
 import { cached, exists } from './cache.js';
 import { LabError } from './errors.js';
 import { fetchNode, type NodeMajor } from './guest-node.js';
+import { baseModules, guestName, type KernelModule } from './kernel-modules.js';
 import { type Arch, type Kernel, moduleClosure } from './kernels.js';
 import { type FetchOptions, unpackedPackage } from './packages.js';
 import { contentKey, packageRoot } from './sources.js';
@@ -29,9 +30,6 @@ import { loaderPath, toolPrefix } from './toolchain.js';
 import { tool } from './tools.js';
 
 const guestSources = join(packageRoot, 'lib/lab/guest');
-
-/** The modules without which the guest reaches neither host nor files; where they are built in, none. */
-const modules = ['virtio_pci', 'virtio_console', '9p', '9pnet_virtio'];
 
 /** A file of the guest: its path without the leading slash, and where its content is. */
 export interface GuestFile {
@@ -71,7 +69,17 @@ async function plainModule(file: string, directory: string): Promise<string> {
   const copy = join(directory, basename(file));
   await copyFile(file, copy);
   await tool('xz', ['-d', copy]);
-  return copy.replace(/\.xz$/, '');
+  return join(directory, guestName(file));
+}
+
+/** Modules in their place in the guest. */
+async function moduleFiles(files: readonly string[], directory: string): Promise<GuestFile[]> {
+  const modules: GuestFile[] = [];
+  for (const file of files) {
+    const from = await plainModule(file, directory);
+    modules.push({ path: `lab/modules/${basename(from)}`, from });
+  }
+  return modules;
 }
 
 /** The directories above files, outermost first: the kernel makes none by itself. */
@@ -110,7 +118,7 @@ export async function baseImage(
   const { arch, release } = kernel;
   const node = await fetchNode(nodeMajor, arch, options);
   const busybox = await busyboxFor(arch, options);
-  const kernelModules = await moduleClosure(kernel, modules);
+  const kernelModules = await moduleClosure(kernel, baseModules);
   const agentSource = join(guestSources, 'agent.c');
   const init = join(guestSources, 'init');
   const key = await contentKey(
@@ -122,11 +130,7 @@ export async function baseImage(
     const agent = join(directory, 'agent');
     await tool(`${toolPrefix(arch)}gcc`, ['-static', '-O2', '-s', '-Wall', '-o', agent, agentSource]);
     const order = join(directory, 'order');
-    const loaded: GuestFile[] = [];
-    for (const file of kernelModules) {
-      const from = await plainModule(file, directory);
-      loaded.push({ path: `lab/modules/${basename(from)}`, from });
-    }
+    const loaded = await moduleFiles(kernelModules, directory);
     await writeFile(order, loaded.map(({ from }) => `${basename(from)}\n`).join(''));
     await writeArchive(
       join(directory, 'base.cpio'),
@@ -157,6 +161,8 @@ export async function baseImage(
 export interface BootFiles {
   /** The directives that `guest/init` follows. */
   setup: readonly string[];
+  /** Those of the kernel that this boot asks for. */
+  kernelModules: readonly KernelModule[];
   /** `iospace.ko`, where it is loaded. */
   module: string | undefined;
   /** Host directories whose content is copied, for machines that cannot mount. */
@@ -198,13 +204,20 @@ async function developmentPackages(directory: string): Promise<string[]> {
  * nothing stays behind. The caller closes it. (Killed while it is made, it stays in the system's directory for
  * temporary files.)
  */
-export async function bootImage(base: string, { setup, module, copies }: BootFiles): Promise<FileHandle> {
+export async function bootImage(
+  base: string,
+  { setup, kernelModules, module, copies }: BootFiles,
+): Promise<FileHandle> {
   const directory = await mkdtemp(join(tmpdir(), 'iospace-lab-'));
   try {
     const setupFile = join(directory, 'setup');
     await writeFile(setupFile, setup.map((line) => `${line}\n`).join(''));
     const added = join(directory, 'added.cpio');
-    const files: GuestFile[] = [{ path: 'lab/setup', from: setupFile }];
+    const loaded = kernelModules.map(({ file }) => file);
+    const files: GuestFile[] = [
+      { path: 'lab/setup', from: setupFile },
+      ...(await moduleFiles(loaded, directory)),
+    ];
     if (module !== undefined) {
       files.push({ path: 'lab/iospace.ko', from: module });
     }

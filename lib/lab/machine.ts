@@ -15,6 +15,7 @@ import { encodeCommand, encodeFrame, type Frame, FrameDecoder, frameType } from 
 import { checkNodeMajor, defaultNodeMajor, type NodeMajor } from './guest-node.js';
 import { baseImage, bootImage } from './image.js';
 import { isFault, KernelLog } from './kernel-log.js';
+import { guestName, type KernelModule, requestedModules } from './kernel-modules.js';
 import { defaultKernel, fetchKernel, type Kernel } from './kernels.js';
 import { eduMasks, findMachine, type MachineModel, reachingMemory } from './machines.js';
 import { buildModule, checkParameters } from './module.js';
@@ -47,6 +48,7 @@ interface Parts {
   kernel: Kernel;
   node: NodeMajor;
   image: string;
+  kernelModules: readonly KernelModule[];
   module: string | undefined;
 }
 
@@ -61,6 +63,7 @@ async function prepare(options: BootOptions): Promise<Parts> {
   // First of all, whether it can work at all: QEMU is what is most likely to be missing.
   await tool(qemu, ['--version'], { mayOutlive: true });
   const kernel = await fetchKernel(options.kernel ?? defaultKernel(arch), arch, fetch);
+  const kernelModules = await requestedModules(kernel, options.kernelModules ?? []);
   const image = await baseImage(kernel, node, fetch);
   let module: string | undefined;
   if (options.loadModule !== false) {
@@ -68,7 +71,7 @@ async function prepare(options: BootOptions): Promise<Parts> {
     await checkParameters(module, options.moduleParameters ?? '');
     await buildAddon(arch, fetch);
   }
-  return { model, kernel, node, image, module };
+  return { model, kernel, node, image, kernelModules, module };
 }
 
 /** The host directories of a machine: those asked for, and this package. */
@@ -100,6 +103,7 @@ function setupOf(
     ...mounted.map(({ guest, writable }, index) => `mount mount${index} ${writable ? 'rw' : 'ro'} ${guest}`),
     ...(files === 'mount' ? [`mount modules ro /lib/modules`] : []),
     `package ${packageRoot}`,
+    ...parts.kernelModules.map(({ file, parameters }) => `module ${guestName(file)} ${parameters}`),
     ...(parts.module === undefined
       ? []
       : [
@@ -207,6 +211,7 @@ export class Machine {
     const qemuOptions = qemuArguments(options, parts, mounts, devices);
     const initrd = await bootImage(parts.image, {
       setup: setupOf(options, parts, mounts, devices),
+      kernelModules: parts.kernelModules,
       module: parts.module,
       copies:
         parts.model.files === 'copy' ? mounts.map(({ host, guest }) => ({ from: host, to: guest })) : [],

@@ -9,6 +9,7 @@ test.each<[unknown, string]>([
   [{ device: ['edu'] }, 'ERR_INVALID_ARG_VALUE'],
   [{ devices: 'edu' }, 'ERR_INVALID_ARG_TYPE'],
   [{ bind: [5] }, 'ERR_INVALID_ARG_TYPE'],
+  [{ kernelModules: 'vivid' }, 'ERR_INVALID_ARG_TYPE'],
   [{ mounts: '/' }, 'ERR_INVALID_ARG_TYPE'],
   [{ append: 5 }, 'ERR_INVALID_ARG_TYPE'],
   [{ moduleParameters: 5 }, 'ERR_INVALID_ARG_TYPE'],
