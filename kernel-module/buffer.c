@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0
 /*
- * A buffer: its handle, how long it lives, and who is charged for it. Where its
- * memory comes from, and what is done with it, is its kind's: struct
- * iospace_buffer_ops.
+ * A buffer: its handle, and how long it lives. Where its memory comes from, and
+ * what is done with it, is its kind's: struct iospace_buffer_ops.
  *
  * The structure lives as long as its handle and its mappings. The memory lives
  * as long, and at most as long as the device is bound. It goes back to the
@@ -14,75 +13,11 @@
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
-#include <linux/module.h>
+#include <linux/slab.h>
 #include <linux/uaccess.h>
 
 #include "compat.h"
 #include "iospace.h"
-
-#ifndef CONFIG_IOSPACE_MAX_FILE_MIB
-#define CONFIG_IOSPACE_MAX_FILE_MIB 256
-#endif
-#ifndef CONFIG_IOSPACE_MAX_TOTAL_MIB
-#define CONFIG_IOSPACE_MAX_TOTAL_MIB 1024
-#endif
-
-unsigned long iospace_max_file_bytes =
-	CONFIG_IOSPACE_MAX_FILE_MIB * (ulong)SZ_1M;
-module_param_named(max_file_bytes, iospace_max_file_bytes, ulong, 0644);
-MODULE_PARM_DESC(max_file_bytes,
-		 "Bytes of buffers that one open file may have");
-
-unsigned long iospace_max_total_bytes =
-	CONFIG_IOSPACE_MAX_TOTAL_MIB * (ulong)SZ_1M;
-module_param_named(max_total_bytes, iospace_max_total_bytes, ulong, 0644);
-MODULE_PARM_DESC(max_total_bytes,
-		 "Bytes of buffers that all open files may have");
-
-/* Guards all byte counts: of files, of devices, and the total. */
-static DEFINE_SPINLOCK(iospace_charge_lock);
-static u64 iospace_total_bytes;
-
-/* Would @used + @bytes be over @limit? Cannot wrap. */
-static bool iospace_charge_exceeds(u64 used, u64 bytes, u64 limit)
-{
-	return bytes > limit || used > limit - bytes;
-}
-
-/* Charges for a buffer, beside what was charged before. Return: 0, or -EDQUOT. */
-int iospace_buffer_charge_more(struct iospace_buffer *buffer, size_t bytes)
-{
-	struct iospace_file *file = buffer->file;
-	int ret = -EDQUOT;
-
-	spin_lock(&iospace_charge_lock);
-	if (!iospace_charge_exceeds(file->bytes, bytes,
-				    READ_ONCE(iospace_max_file_bytes)) &&
-	    !iospace_charge_exceeds(iospace_total_bytes, bytes,
-				    READ_ONCE(iospace_max_total_bytes))) {
-		file->bytes += bytes;
-		file->idev->bytes += bytes;
-		iospace_total_bytes += bytes;
-		buffer->charged += bytes;
-		ret = 0;
-	}
-	spin_unlock(&iospace_charge_lock);
-	return ret;
-}
-
-/* @file: NULL if it has gone, and the bytes were held back for the device. */
-static void iospace_uncharge(struct iospace_device *idev,
-			     struct iospace_file *file, size_t bytes)
-{
-	spin_lock(&iospace_charge_lock);
-	if (file)
-		file->bytes -= bytes;
-	else
-		idev->held_bytes -= bytes;
-	idev->bytes -= bytes;
-	iospace_total_bytes -= bytes;
-	spin_unlock(&iospace_charge_lock);
-}
 
 /**
  * iospace_buffer_init() - Begin a buffer, and charge for it
@@ -111,31 +46,30 @@ int iospace_buffer_init(struct iospace_buffer *buffer,
 	buffer->ops = ops;
 	buffer->memory = memory;
 	buffer->size = size;
-	ret = iospace_buffer_charge_more(buffer, charged);
+	iospace_charge_begin(&buffer->charge, file->account);
+	ret = iospace_charge_more(&buffer->charge, charged);
 	if (ret)
-		kfree(buffer);
+		iospace_buffer_abort(buffer);
 	return ret;
 }
 
 /** iospace_buffer_abort() - End a buffer that has no memory and no handle */
 void iospace_buffer_abort(struct iospace_buffer *buffer)
 {
-	iospace_uncharge(buffer->idev, buffer->file, buffer->charged);
+	iospace_charge_end(&buffer->charge);
 	kfree(buffer);
 }
 
 static void iospace_buffer_release(struct iospace_buffer *buffer)
 {
-	struct iospace_device *idev = buffer->idev;
-
-	lockdep_assert_held(&idev->memory_lock);
+	lockdep_assert_held(&buffer->idev->memory_lock);
 	if (buffer->released)
 		return;
 
 	list_del(&buffer->node);
 	buffer->ops->release(buffer);
 	buffer->released = true;
-	iospace_uncharge(idev, buffer->file, buffer->charged);
+	iospace_charge_end(&buffer->charge);
 }
 
 static void iospace_buffer_destroy(struct kref *kref)
@@ -143,16 +77,24 @@ static void iospace_buffer_destroy(struct kref *kref)
 	struct iospace_buffer *buffer =
 		container_of(kref, struct iospace_buffer, kref);
 
-	/* Under the lock: remove() may be giving the same memory back. */
-	mutex_lock(&buffer->idev->memory_lock);
 	iospace_buffer_release(buffer);
-	mutex_unlock(&buffer->idev->memory_lock);
 	kfree(buffer);
+}
+
+/** iospace_buffer_put_locked() - End a reference, with memory_lock held */
+void iospace_buffer_put_locked(struct iospace_buffer *buffer)
+{
+	kref_put(&buffer->kref, iospace_buffer_destroy);
 }
 
 void iospace_buffer_put(struct iospace_buffer *buffer)
 {
-	kref_put(&buffer->kref, iospace_buffer_destroy);
+	struct iospace_device *idev = buffer->idev;
+
+	/* Under the lock: remove() may be giving the same memory back. */
+	if (kref_put_mutex(&buffer->kref, iospace_buffer_destroy,
+			   &idev->memory_lock))
+		mutex_unlock(&idev->memory_lock);
 }
 
 /* With the lock of the handles. NULL if user space was not told of it. */
@@ -430,9 +372,13 @@ int iospace_buffer_sync(struct iospace_file *file, void *args)
 		return -ENOENT;
 
 	ret = iospace_buffer_check_sync(buffer, sync);
-	if (!ret && buffer->needs_sync)
-		buffer->ops->sync(buffer, sync->offset, sync->length,
-				  sync->flags);
+	if (!ret && buffer->needs_sync) {
+		if (buffer->ops->turn)
+			ret = buffer->ops->turn(buffer, sync->flags);
+		else
+			buffer->ops->sync(buffer, sync->offset, sync->length,
+					  sync->flags);
+	}
 	iospace_buffer_put(buffer);
 	return ret;
 }
@@ -443,10 +389,7 @@ static void iospace_buffer_hold(struct iospace_buffer *buffer)
 
 	mutex_lock(&idev->memory_lock);
 	if (!buffer->released) {
-		spin_lock(&iospace_charge_lock);
-		idev->held_bytes += buffer->charged;
-		spin_unlock(&iospace_charge_lock);
-		buffer->file = NULL;
+		iospace_charge_hold(&buffer->charge);
 		buffer = NULL;
 	}
 	mutex_unlock(&idev->memory_lock);
@@ -490,36 +433,20 @@ void iospace_buffer_close_file(struct iospace_file *file, bool last)
  */
 void iospace_buffer_drain(struct iospace_device *idev)
 {
-	struct iospace_buffer *buffer, *next;
+	struct iospace_buffer *buffer;
 
 	mutex_lock(&idev->memory_lock);
-	list_for_each_entry_safe(buffer, next, &idev->buffers, node) {
-		bool held = !buffer->file;
+	/* From the head each time: with an import goes what it kept. */
+	while (!list_empty(&idev->buffers)) {
+		bool held;
 
+		buffer = list_first_entry(&idev->buffers, struct iospace_buffer,
+					  node);
+		held = buffer->charge.held;
 		iospace_buffer_release(buffer);
-		/* A held one has no owner but this list. */
+		/* The list had the reference of its handle. */
 		if (held)
-			kfree(buffer);
+			iospace_buffer_put_locked(buffer);
 	}
 	mutex_unlock(&idev->memory_lock);
-}
-
-u64 iospace_buffer_bytes(struct iospace_device *idev)
-{
-	u64 bytes;
-
-	spin_lock(&iospace_charge_lock);
-	bytes = idev->bytes;
-	spin_unlock(&iospace_charge_lock);
-	return bytes;
-}
-
-u64 iospace_buffer_held_bytes(struct iospace_device *idev)
-{
-	u64 bytes;
-
-	spin_lock(&iospace_charge_lock);
-	bytes = idev->held_bytes;
-	spin_unlock(&iospace_charge_lock);
-	return bytes;
 }

@@ -3,9 +3,8 @@
  * Cached buffers: ordinary pages, perhaps scattered, that the device reaches by a
  * streaming mapping. The CPU and the device take turns by SYNC.
  *
- * Owns the pages, of which each has a count of its own: user space may pin them,
- * and they outlive the buffer then. Takes dma_lock; is released under
- * memory_lock.
+ * Chooses the pages, and shares them with the dma-bufs that were exported of them.
+ * Takes dma_lock; is released under memory_lock.
  */
 #include <linux/dma-direct.h>
 #include <linux/dma-mapping.h>
@@ -22,13 +21,11 @@
  * struct iospace_cached - A cached buffer
  * @buffer: What it is to others
  * @pages: Its pages, those that alignment costs beside included
- * @page_count: Of @pages
  * @scatter: What the device sees of them
  */
 struct iospace_cached {
 	struct iospace_buffer buffer;
-	struct page **pages;
-	unsigned long page_count;
+	struct iospace_pages *pages;
 	struct iospace_scatter scatter;
 };
 
@@ -37,7 +34,7 @@ static struct iospace_cached *iospace_cached_of(struct iospace_buffer *buffer)
 	return container_of(buffer, struct iospace_cached, buffer);
 }
 
-static void iospace_cached_add_block(struct iospace_cached *cached,
+static void iospace_cached_add_block(struct iospace_pages *pages,
 				     struct page *page, unsigned int order,
 				     unsigned long *count)
 {
@@ -45,8 +42,8 @@ static void iospace_cached_add_block(struct iospace_cached *cached,
 
 	split_page(page, order);
 	for (i = 0; i < 1UL << order; i++) {
-		if (*count < cached->page_count)
-			cached->pages[(*count)++] = page + i;
+		if (*count < pages->count)
+			pages->array[(*count)++] = page + i;
 		else
 			__free_page(page + i);
 	}
@@ -58,7 +55,7 @@ static void iospace_cached_add_block(struct iospace_cached *cached,
  * is led there by its zones, as the DMA API does it.
  */
 static int iospace_cached_get_pages(struct iospace_device *idev,
-				    struct iospace_cached *cached,
+				    struct iospace_pages *pages,
 				    const struct iospace_demand *demand,
 				    enum iospace_zone zone)
 {
@@ -68,7 +65,7 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 			      dma_to_phys(idev->dev, demand->limit);
 	unsigned int order,
 		least = get_order(demand->one_block ?
-					  cached->page_count << PAGE_SHIFT :
+					  pages->count << PAGE_SHIFT :
 					  demand->align);
 	unsigned long count = 0;
 	struct page *page;
@@ -76,7 +73,7 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 	if (least > IOSPACE_MAX_ORDER)
 		return -ENOMEM;
 
-	for (order = IOSPACE_MAX_ORDER; count < cached->page_count;) {
+	for (order = IOSPACE_MAX_ORDER; count < pages->count;) {
 		gfp_t gfp = IOSPACE_GFP_MAPPED | __GFP_ZERO | __GFP_NOWARN |
 			    iospace_zone_gfp(zone);
 
@@ -85,7 +82,7 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 		cond_resched();
 
 		order = max(least, min_t(unsigned int, order,
-					 ilog2(cached->page_count - count)));
+					 ilog2(pages->count - count)));
 		page = alloc_pages(gfp | (order > least ? __GFP_NORETRY :
 							  __GFP_RETRY_MAYFAIL),
 				   order);
@@ -101,23 +98,11 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 				return -ENOMEM;
 			continue;
 		}
-		iospace_cached_add_block(cached, page, order, &count);
+		iospace_cached_add_block(pages, page, order, &count);
 		if (!iospace_zone_has(asked, page))
 			return -ENOMEM;
 	}
 	return 0;
-}
-
-static void iospace_cached_put_pages(struct iospace_cached *cached)
-{
-	unsigned long i;
-
-	for (i = 0; i < cached->page_count && cached->pages[i]; i++) {
-		put_page(cached->pages[i]);
-		cached->pages[i] = NULL;
-		if (!(i % 1024))
-			cond_resched();
-	}
 }
 
 /* Pages, and the device's view of them; or nothing. */
@@ -128,7 +113,7 @@ static int iospace_cached_obtain(struct iospace_device *idev,
 {
 	int ret;
 
-	ret = iospace_cached_get_pages(idev, cached, demand, zone);
+	ret = iospace_cached_get_pages(idev, cached->pages, demand, zone);
 	if (ret)
 		goto put_pages;
 	cached->scatter = (struct iospace_scatter){
@@ -136,8 +121,8 @@ static int iospace_cached_obtain(struct iospace_device *idev,
 		.direction = DMA_BIDIRECTIONAL,
 		.size = cached->buffer.size,
 	};
-	ret = iospace_scatter_map(&cached->scatter, cached->pages,
-				  cached->page_count << PAGE_SHIFT, demand);
+	ret = iospace_scatter_map(&cached->scatter, cached->pages->array,
+				  cached->pages->count << PAGE_SHIFT, demand);
 	if (ret)
 		goto put_pages;
 
@@ -146,7 +131,7 @@ static int iospace_cached_obtain(struct iospace_device *idev,
 	return 0;
 
 put_pages:
-	iospace_cached_put_pages(cached);
+	iospace_pages_clear(cached->pages);
 	return ret;
 }
 
@@ -155,8 +140,11 @@ static void iospace_cached_release(struct iospace_buffer *buffer)
 	struct iospace_cached *cached = iospace_cached_of(buffer);
 
 	iospace_scatter_unmap(&cached->scatter);
-	iospace_cached_put_pages(cached);
-	kvfree(cached->pages);
+	cached->pages->buffer = NULL;
+	cached->pages->scatter = NULL;
+	/* Charged are now the pages, until their last user has gone. */
+	iospace_charge_move(&cached->pages->charge, &buffer->charge);
+	iospace_pages_put(cached->pages);
 }
 
 /* Ordinary memory, whole: reading it takes no fault, pinning it works. */
@@ -167,14 +155,14 @@ static int iospace_cached_mmap(struct iospace_buffer *buffer,
 
 	iospace_vma_flags(vma, VM_DONTEXPAND | VM_DONTDUMP, 0);
 	return vm_insert_pages(vma, vma->vm_start,
-			       iospace_cached_of(buffer)->pages, &count);
+			       iospace_cached_of(buffer)->pages->array, &count);
 }
 
 /* madvise() took the page out. */
 static vm_fault_t iospace_cached_fault(struct iospace_buffer *buffer,
 				       struct vm_fault *vmf, unsigned long page)
 {
-	vmf->page = iospace_cached_of(buffer)->pages[page];
+	vmf->page = iospace_cached_of(buffer)->pages->array[page];
 	get_page(vmf->page);
 	return 0;
 }
@@ -194,12 +182,18 @@ static void iospace_cached_sync(struct iospace_buffer *buffer, u64 offset,
 			     length, flags);
 }
 
+static struct iospace_pages *iospace_cached_pages(struct iospace_buffer *buffer)
+{
+	return iospace_cached_of(buffer)->pages;
+}
+
 static const struct iospace_buffer_ops iospace_cached_ops = {
 	.release = iospace_cached_release,
 	.mmap = iospace_cached_mmap,
 	.fault = iospace_cached_fault,
 	.segments = iospace_cached_segments,
 	.sync = iospace_cached_sync,
+	.pages = iospace_cached_pages,
 };
 
 /* An IOMMU may make one segment of scattered pages. If not, one block does. */
@@ -223,7 +217,7 @@ static int iospace_cached_fill(struct iospace_cached *cached,
 		return ret;
 
 	iospace_scatter_unmap(&cached->scatter);
-	iospace_cached_put_pages(cached);
+	iospace_pages_clear(cached->pages);
 	if (demand.one_block)
 		return -ENOMEM;
 	demand.one_block = true;
@@ -236,6 +230,7 @@ struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
 	size_t size = PAGE_ALIGN(alloc->length);
 	size_t align = max_t(u64, alloc->align, PAGE_SIZE);
 	struct iospace_cached *cached;
+	unsigned long count;
 	int ret;
 
 	/* Each segment would be smaller than what it is aligned to. */
@@ -251,21 +246,22 @@ struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
 		return ERR_PTR(ret);
 
 	/* More than there is at all would push out everything else first. */
-	cached->page_count = cached->buffer.charged >> PAGE_SHIFT;
+	count = cached->buffer.charge.bytes >> PAGE_SHIFT;
 	ret = -ENOMEM;
-	if (cached->page_count > totalram_pages())
+	if (count > totalram_pages())
 		goto abort_buffer;
-	cached->pages = kvcalloc(cached->page_count, sizeof(*cached->pages),
-				 GFP_KERNEL_ACCOUNT);
+	cached->pages = iospace_pages_create(count);
 	if (!cached->pages)
 		goto abort_buffer;
 	ret = iospace_cached_fill(cached, alloc);
 	if (ret)
-		goto free_pages;
+		goto put_pages;
+	cached->pages->buffer = &cached->buffer;
+	cached->pages->scatter = &cached->scatter;
 	return &cached->buffer;
 
-free_pages:
-	kvfree(cached->pages);
+put_pages:
+	iospace_pages_put(cached->pages);
 abort_buffer:
 	iospace_buffer_abort(&cached->buffer);
 	return ERR_PTR(ret);

@@ -209,9 +209,10 @@ static int iospace_coherent_try(struct iospace_coherent *coherent, size_t bytes,
 	size_t size = coherent->buffer.size;
 	int ret;
 
-	if (bytes > coherent->buffer.charged) {
-		ret = iospace_buffer_charge_more(
-			&coherent->buffer, bytes - coherent->buffer.charged);
+	if (bytes > coherent->buffer.charge.bytes) {
+		ret = iospace_charge_more(
+			&coherent->buffer.charge,
+			bytes - coherent->buffer.charge.bytes);
 		if (ret)
 			return ret;
 	}

@@ -8,10 +8,12 @@
 #ifndef IOSPACE_COMPAT_H
 #define IOSPACE_COMPAT_H
 
+#include <linux/dma-buf.h>
 #include <linux/eventfd.h>
 #include <linux/mm.h>
 #include <linux/pci.h>
 #include <linux/platform_device.h>
+#include <linux/scatterlist.h>
 #include <linux/version.h>
 
 /* A name of our own: kernels with a plain vm_flags may gain vm_flags_set(). */
@@ -75,6 +77,63 @@ static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
 #else
 #define IOSPACE_PLATFORM_REMOVE_TYPE int
 #define IOSPACE_PLATFORM_REMOVED     0
+#endif
+
+/* The namespace is a string since 6.13. */
+#ifdef IOSPACE_HAVE_IMPORT_NS_STRING
+#define IOSPACE_IMPORT_DMA_BUF MODULE_IMPORT_NS("DMA_BUF")
+#else
+#define IOSPACE_IMPORT_DMA_BUF MODULE_IMPORT_NS(DMA_BUF)
+#endif
+
+#ifndef IOSPACE_HAVE_MAP_ATTACHMENT_UNLOCKED
+#define dma_buf_map_attachment_unlocked	  dma_buf_map_attachment
+#define dma_buf_unmap_attachment_unlocked dma_buf_unmap_attachment
+#endif
+
+/*
+ * Members of struct dma_buf_ops, from functions that take a struct iosys_map:
+ * before 5.11 they took and gave the address itself.
+ */
+#ifdef IOSPACE_HAVE_IOSYS_MAP
+#define IOSPACE_DMA_BUF_VMAP_OPS(vmap, vunmap)
+#define IOSPACE_DMA_BUF_OP(name) name
+#else
+struct iosys_map {
+	void *vaddr;
+};
+
+static inline void iosys_map_set_vaddr(struct iosys_map *map, void *vaddr)
+{
+	map->vaddr = vaddr;
+}
+
+#define IOSPACE_DMA_BUF_VMAP_OPS(vmap, vunmap)                         \
+	static void *vmap##_op(struct dma_buf *dmabuf)                 \
+	{                                                              \
+		struct iosys_map map;                                  \
+                                                                       \
+		return vmap(dmabuf, &map) ? NULL : map.vaddr;          \
+	}                                                              \
+	static void vunmap##_op(struct dma_buf *dmabuf, void *address) \
+	{                                                              \
+		struct iosys_map map = { address };                    \
+                                                                       \
+		vunmap(dmabuf, &map);                                  \
+	}
+#define IOSPACE_DMA_BUF_OP(name) name##_op
+#endif
+
+#ifndef IOSPACE_HAVE_TABLE_FROM_PAGES_SEGMENT
+static inline int
+sg_alloc_table_from_pages_segment(struct sg_table *table, struct page **pages,
+				  unsigned int count, unsigned int offset,
+				  unsigned long size, unsigned int max_segment,
+				  gfp_t gfp)
+{
+	return PTR_ERR_OR_ZERO(__sg_alloc_table_from_pages(
+		table, pages, count, offset, size, max_segment, NULL, 0, gfp));
+}
 #endif
 
 #ifndef PCI_IRQ_INTX

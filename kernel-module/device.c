@@ -37,9 +37,10 @@ void iospace_device_exit(struct iospace_device *idev, int index)
 	srcu_read_unlock(&idev->srcu, index);
 }
 
-enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
+/* What stands between memory and any device. */
+enum iospace_iommu iospace_device_iommu_of(struct device *dev)
 {
-	struct iommu_domain *domain = iommu_get_domain_for_dev(idev->dev);
+	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
 
 	if (!domain)
 		return IOSPACE_IOMMU_NONE;
@@ -48,6 +49,11 @@ enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
 		return IOSPACE_IOMMU_IDENTITY;
 #endif
 	return IOSPACE_IOMMU_TRANSLATING;
+}
+
+enum iospace_iommu iospace_device_iommu(struct iospace_device *idev)
+{
+	return iospace_device_iommu_of(idev->dev);
 }
 
 u32 iospace_device_memory_types(struct iospace_device *idev)
@@ -264,6 +270,7 @@ struct iospace_device *iospace_device_create(struct device *dev,
 	INIT_LIST_HEAD(&idev->files);
 	mutex_init(&idev->memory_lock);
 	INIT_LIST_HEAD(&idev->buffers);
+	INIT_LIST_HEAD(&idev->exports);
 	INIT_LIST_HEAD(&idev->chunks);
 	mutex_init(&idev->dma_lock);
 	mutex_init(&idev->register_lock);
@@ -406,6 +413,7 @@ void iospace_device_end(struct iospace_device *idev)
 	list_for_each_entry(file, &idev->files, node)
 		iospace_mmap_revoke(file);
 	mutex_unlock(&idev->open_lock);
+	iospace_export_revoke(idev);
 }
 
 /**

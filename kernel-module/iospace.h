@@ -4,6 +4,7 @@
  *
  *   struct iospace_device   one bound device and its character device
  *   struct iospace_file     one open file of it: owns buffers, subscriptions
+ *   struct iospace_account  what it is charged for, even when it has gone
  *   struct iospace_buffer   what has a handle: memory that the device reaches
  *   struct iospace_scatter  a list of pages, as one device sees it
  *   struct iospace_range    physical memory: what a parameter or a caller names
@@ -20,10 +21,14 @@
  *
  *   open_lock      first open and last close of a device, its list of files
  *   mmap_lock      of a process; under it no user memory may be touched
- *   memory_lock    a device's list of buffers, and their memory
+ *   memory_lock    a device's lists of buffers and of what it exported, and
+ *                  their memory
  *   window_lock    all open windows, of all devices
  *   range_lock     what they have claimed of physical memory
  *   dma_lock       what the DMA API knows of a device, and its allocations
+ *   (the reservation lock of a dma-buf: dma_resv_lock(). The kernel takes it
+ *   around the operations of ours)
+ *   share_lock     what other devices see of a dma-buf of ours
  *   register_lock  the kernel's own mappings of register ranges
  *   irq_lock       vectors and subscriptions; taken in interrupt handlers
  *   mms_lock       who maps a file
@@ -54,6 +59,7 @@
 #define IOSPACE_MAX_ARENAS  16
 
 struct device;
+struct dma_buf;
 struct eventfd_ctx;
 struct iospace_device;
 struct vm_area_struct;
@@ -205,8 +211,32 @@ struct iospace_subscription {
 };
 
 /**
+ * struct iospace_account - What an open file is charged for
+ * @kref: Held by the file and by each charge
+ * @idev: Its device, with a reference
+ * @bytes: The sum of its charges
+ */
+struct iospace_account {
+	struct kref kref;
+	struct iospace_device *idev;
+	u64 bytes;
+};
+
+/**
+ * struct iospace_charge - Bytes that somebody is charged for
+ * @account: Who; NULL when it was moved or has ended
+ * @bytes: How many
+ * @held: For what waits for the last close
+ */
+struct iospace_charge {
+	struct iospace_account *account;
+	size_t bytes;
+	bool held;
+};
+
+/**
  * struct iospace_device - One bound device
- * @kref: Held by the binding and by each open file
+ * @kref: Held by the binding, and by each open file, account and export
  * @id: The N of iospaceN
  * @name: "iospaceN"
  * @dev: The device; valid until remove has ended
@@ -226,6 +256,7 @@ struct iospace_subscription {
  * @files: Open files; under open_lock
  * @memory_lock: See the top of this file
  * @buffers: Buffers that are not released; under memory_lock
+ * @exports: Dma-bufs of its memory; under memory_lock
  * @arenas: Where it sees each arena; under memory_lock
  * @chunks: Converted pages that it has; under memory_lock
  * @converted_bytes: Their size
@@ -264,6 +295,7 @@ struct iospace_device {
 
 	struct mutex memory_lock; /* see the top of this file */
 	struct list_head buffers;
+	struct list_head exports;
 	struct iospace_attachment arenas[IOSPACE_MAX_ARENAS];
 	struct list_head chunks;
 	u64 converted_bytes;
@@ -297,7 +329,7 @@ struct iospace_lowered_mask {
  * @idev: Its device
  * @filp: The file itself
  * @node: In the device's list of files
- * @bytes: Charged for buffers
+ * @account: Who is charged for its buffers
  * @buffers: By handle; lookups take their reference under its lock
  * @mms: Address spaces that ever mapped this file; added to between
  *       iospace_device_enter() and _exit(), under @mms_lock
@@ -312,7 +344,7 @@ struct iospace_file {
 	struct iospace_device *idev;
 	struct file *filp;
 	struct list_head node;
-	u64 bytes;
+	struct iospace_account *account;
 	struct xarray buffers;
 	struct list_head mms;
 	spinlock_t mms_lock; /* see the top of this file */
@@ -324,6 +356,7 @@ struct iospace_file {
 };
 
 struct iospace_buffer;
+struct iospace_pages;
 
 /**
  * struct iospace_buffer_ops - How one kind of memory is mapped and given back
@@ -337,6 +370,10 @@ struct iospace_buffer;
  *            Without it the device has no address of it: a window
  * @sync: As in struct iospace_sync, on a range that was checked. Only of kinds of
  *        which a buffer may need it
+ * @turn: In place of @sync: hands over all of it. Return: 0, or an error of the
+ *        exporter's
+ * @pages: Its pages; with memory_lock held. Without it there are none that a dma-buf
+ *         could have
  *
  * All but @release run between iospace_device_enter() and _exit(), on a device
  * that is not dead.
@@ -350,20 +387,22 @@ struct iospace_buffer_ops {
 			 unsigned int count, struct iospace_segment *to);
 	void (*sync)(struct iospace_buffer *buffer, u64 offset, u64 length,
 		     u32 flags);
+	int (*turn)(struct iospace_buffer *buffer, u32 flags);
+	struct iospace_pages *(*pages)(struct iospace_buffer *buffer);
 };
 
 /**
  * struct iospace_buffer - What has a handle: memory that the device reaches, or
  *                         a window. The first member of its kind's structure
- * @kref: Held by the handle and by each mapping; what is held back keeps the
- *        handle's
+ * @kref: Held by the handle, by each mapping, and by imports of what was exported
+ *        of it; what is held back keeps the handle's
  * @idev: Its device
- * @file: Who is charged; NULL when held back for a device whose file has gone
+ * @file: Where it gets its handle; may have gone afterwards
  * @node: In the device's list until it is released
  * @ops: Its kind
  * @memory: Type in effect
  * @size: Bytes that can be mapped, whole pages
- * @charged: Bytes that it counts for
+ * @charge: What it counts for
  * @segment_count: Of its ops' segments
  * @needs_sync: As IOSPACE_ALLOC_NEEDS_SYNC
  * @released: The memory was given back; under memory_lock
@@ -377,7 +416,7 @@ struct iospace_buffer {
 	const struct iospace_buffer_ops *ops;
 	enum iospace_memory memory;
 	size_t size;
-	size_t charged;
+	struct iospace_charge charge;
 	unsigned int segment_count;
 	bool needs_sync;
 	bool released;
@@ -424,6 +463,36 @@ struct iospace_scatter {
 	bool needs_sync;
 };
 
+/**
+ * struct iospace_pages - Ordinary memory that a buffer and its dma-bufs share
+ * @buffer: The buffer, until it is released
+ * @scatter: What its device sees of them, until then
+ * @users: The buffer, and dma-bufs
+ * @charge: From then on
+ * @count: Of @array
+ * @array: The pages
+ *
+ * Under memory_lock, but for @count and @array, which stay.
+ */
+struct iospace_pages {
+	struct iospace_buffer *buffer;
+	const struct iospace_scatter *scatter;
+	unsigned int users;
+	struct iospace_charge charge;
+	unsigned long count;
+	struct page *array[];
+};
+
+/**
+ * struct iospace_export_call - What the handler of EXPORT leaves to its finish
+ * @export: What user space sees
+ * @dmabuf: What @export's descriptor is to be of
+ */
+struct iospace_export_call {
+	struct iospace_export export;
+	struct dma_buf *dmabuf;
+};
+
 /* device.c */
 struct iospace_device *iospace_device_create(struct device *dev,
 					     const struct iospace_bus_ops *ops,
@@ -440,6 +509,7 @@ int iospace_device_enter(struct iospace_device *idev) __acquires(&idev->srcu);
 void iospace_device_exit(struct iospace_device *idev, int index)
 	__releases(&idev->srcu);
 bool iospace_device_is_dead(struct iospace_device *idev);
+enum iospace_iommu iospace_device_iommu_of(struct device *dev);
 enum iospace_iommu iospace_device_iommu(struct iospace_device *idev);
 u32 iospace_device_memory_types(struct iospace_device *idev);
 u64 iospace_device_limit(struct iospace_device *idev, u32 address_bits);
@@ -452,15 +522,27 @@ void iospace_device_describe(struct iospace_device *idev,
 			     struct iospace_info *info);
 int iospace_device_info(struct iospace_file *file, void *args);
 
-/* buffer.c */
+/* charge.c */
 extern unsigned long iospace_max_file_bytes;
 extern unsigned long iospace_max_total_bytes;
+struct iospace_account *iospace_account_create(struct iospace_device *idev);
+void iospace_account_put(struct iospace_account *account);
+void iospace_charge_begin(struct iospace_charge *charge,
+			  struct iospace_account *account);
+int iospace_charge_more(struct iospace_charge *charge, size_t bytes);
+void iospace_charge_hold(struct iospace_charge *charge);
+void iospace_charge_move(struct iospace_charge *to,
+			 struct iospace_charge *from);
+void iospace_charge_end(struct iospace_charge *charge);
+u64 iospace_charge_bytes(struct iospace_device *idev);
+u64 iospace_charge_held_bytes(struct iospace_device *idev);
+
+/* buffer.c */
 int iospace_buffer_init(struct iospace_buffer *buffer,
 			struct iospace_file *file,
 			const struct iospace_buffer_ops *ops,
 			enum iospace_memory memory, size_t size,
 			size_t charged);
-int iospace_buffer_charge_more(struct iospace_buffer *buffer, size_t bytes);
 void iospace_buffer_abort(struct iospace_buffer *buffer);
 int iospace_buffer_add(struct iospace_buffer *buffer, u32 *handle);
 void iospace_buffer_publish(struct iospace_file *file, u32 handle,
@@ -474,10 +556,9 @@ int iospace_buffer_sync(struct iospace_file *file, void *args);
 struct iospace_buffer *iospace_buffer_get(struct iospace_file *file,
 					  u32 handle);
 void iospace_buffer_put(struct iospace_buffer *buffer);
+void iospace_buffer_put_locked(struct iospace_buffer *buffer);
 void iospace_buffer_close_file(struct iospace_file *file, bool last);
 void iospace_buffer_drain(struct iospace_device *idev);
-u64 iospace_buffer_bytes(struct iospace_device *idev);
-u64 iospace_buffer_held_bytes(struct iospace_device *idev);
 
 /* pool.c */
 int iospace_pool_init(struct iospace_device *idev);
@@ -502,8 +583,15 @@ void iospace_scatter_forget(struct iospace_scatter *scatter);
 void iospace_scatter_segments(const struct iospace_scatter *scatter,
 			      unsigned int first, unsigned int count,
 			      struct iospace_segment *to);
+int iospace_scatter_slice(struct iospace_scatter *slice,
+			  const struct iospace_scatter *whole, u64 offset);
 void iospace_scatter_sync(const struct iospace_scatter *scatter, u64 offset,
 			  u64 length, u32 flags);
+
+/* pages.c */
+struct iospace_pages *iospace_pages_create(unsigned long count);
+void iospace_pages_clear(struct iospace_pages *pages);
+void iospace_pages_put(struct iospace_pages *pages);
 
 /* cached.c */
 struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
@@ -585,6 +673,38 @@ iospace_converted_alloc(struct iospace_file *file,
 	return ERR_PTR(-EOPNOTSUPP);
 }
 static inline void iospace_converted_drain(struct iospace_device *idev) {}
+#endif
+
+/* export.c, import.c */
+#ifdef CONFIG_DMA_SHARED_BUFFER
+int iospace_export_open(struct iospace_file *file, void *args);
+void iospace_export_finish(struct iospace_file *file, void *args,
+			   bool answered);
+struct iospace_buffer *iospace_export_original(struct dma_buf *dmabuf,
+					       struct iospace_device *idev,
+					       struct iospace_scatter *slice);
+void iospace_export_revoke(struct iospace_device *idev);
+int iospace_import_open(struct iospace_file *file, void *args);
+void iospace_import_finish(struct iospace_file *file, void *args,
+			   bool answered);
+#else
+static inline int iospace_export_open(struct iospace_file *file, void *args)
+{
+	return -EOPNOTSUPP;
+}
+static inline void iospace_export_finish(struct iospace_file *file, void *args,
+					 bool answered)
+{
+}
+static inline void iospace_export_revoke(struct iospace_device *idev) {}
+static inline int iospace_import_open(struct iospace_file *file, void *args)
+{
+	return -EOPNOTSUPP;
+}
+static inline void iospace_import_finish(struct iospace_file *file, void *args,
+					 bool answered)
+{
+}
 #endif
 
 /* registers.c */

@@ -27,6 +27,8 @@ static_assert(sizeof(struct iospace_register_access) == 32);
 static_assert(sizeof(struct iospace_interrupt) == 64);
 static_assert(sizeof(struct iospace_arena) == 80);
 static_assert(sizeof(struct iospace_window) == 48);
+static_assert(sizeof(struct iospace_export) == 32);
+static_assert(sizeof(struct iospace_import) == 48);
 static_assert(sizeof(struct iospace_status) == 8);
 
 static int iospace_open(struct inode *inode, struct file *filp)
@@ -40,21 +42,26 @@ static int iospace_open(struct inode *inode, struct file *filp)
 		       GFP_KERNEL_ACCOUNT);
 	if (!file)
 		return -ENOMEM;
+	file->account = iospace_account_create(idev);
+	if (!file->account) {
+		kfree(file);
+		return -ENOMEM;
+	}
 	file->idev = idev;
 	file->filp = filp;
 	xa_init_flags(&file->buffers, XA_FLAGS_ALLOC);
 
 	/* The opening of every misc device waits for this one. */
 	if (mutex_lock_killable(&idev->open_lock)) {
-		kfree(file);
-		return -EINTR;
+		ret = -EINTR;
+		goto free_file;
 	}
 	ret = -ENODEV;
 	if (idev->dead)
-		goto free_file;
+		goto unlock;
 	ret = iospace_mmap_open_file(file);
 	if (ret)
-		goto free_file;
+		goto unlock;
 
 	iospace_irq_subscribe(file);
 	if (idev->started)
@@ -73,8 +80,10 @@ static int iospace_open(struct inode *inode, struct file *filp)
 unsubscribe:
 	iospace_irq_unsubscribe(file);
 	iospace_mmap_close_file(file);
-free_file:
+unlock:
 	mutex_unlock(&idev->open_lock);
+free_file:
+	iospace_account_put(file->account);
 	kfree(file);
 	return ret;
 }
@@ -102,6 +111,7 @@ static int iospace_release(struct inode *inode, struct file *filp)
 	mutex_unlock(&idev->open_lock);
 
 	iospace_mmap_close_file(file);
+	iospace_account_put(file->account);
 	kfree(file);
 	iospace_device_put(idev);
 	return 0;
@@ -166,6 +176,16 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 		.handler = iospace_window_open,
 		.finish = iospace_window_finish,
 	},
+	[IOSPACE_CMD_EXPORT] = {
+		.size = sizeof(struct iospace_export),
+		.handler = iospace_export_open,
+		.finish = iospace_export_finish,
+	},
+	[IOSPACE_CMD_IMPORT] = {
+		.size = sizeof(struct iospace_import),
+		.handler = iospace_import_open,
+		.finish = iospace_import_finish,
+	},
 };
 
 static int iospace_ioctl_run(const struct iospace_ioctl *ioctl,
@@ -201,6 +221,8 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 		struct iospace_sync sync;
 		struct iospace_arena arena;
 		struct iospace_window window;
+		struct iospace_export_call export;
+		struct iospace_import import;
 	} args;
 	unsigned int command = _IOC_NR(request);
 	bool answered;
@@ -212,6 +234,8 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 		return -ENOTTY;
 	ioctl = &iospace_ioctls[array_index_nospec(command,
 						   ARRAY_SIZE(iospace_ioctls))];
+	if (!ioctl->handler)
+		return -ENOTTY;
 
 	if (get_user(size, (u32 __user *)user))
 		return -EFAULT;

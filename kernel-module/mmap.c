@@ -259,7 +259,7 @@ static int iospace_mmap_buffer(struct iospace_file *file,
 	buffer = iospace_buffer_get(file, handle);
 	if (!buffer)
 		return -EINVAL;
-	if (vma_pages(vma) > buffer->size >> PAGE_SHIFT)
+	if (!buffer->ops->mmap || vma_pages(vma) > buffer->size >> PAGE_SHIFT)
 		goto put_buffer;
 
 	/* To the kernel's own functions it is a place inside of the buffer. */

@@ -300,9 +300,45 @@ iospace_scatter_piece_at(const struct iospace_scatter *scatter, u64 offset)
 	return &scatter->pieces[low];
 }
 
+/**
+ * iospace_scatter_slice() - Note the segments of a part of a scatter
+ * @slice: @size is set; gets all else but the table
+ * @whole: Its pages stay mapped until iospace_scatter_forget()
+ * @offset: Where in @whole it begins, a whole page
+ */
+int iospace_scatter_slice(struct iospace_scatter *slice,
+			  const struct iospace_scatter *whole, u64 offset)
+{
+	const struct iospace_piece *first =
+		iospace_scatter_piece_at(whole, offset);
+	const struct iospace_piece *last =
+		iospace_scatter_piece_at(whole, offset + slice->size - 1);
+	unsigned int i, count = last - first + 1;
+
+	slice->pieces = kvmalloc_array(count + 1, sizeof(*slice->pieces),
+				       GFP_KERNEL_ACCOUNT);
+	if (!slice->pieces)
+		return -ENOMEM;
+	for (i = 1; i < count; i++)
+		slice->pieces[i] =
+			(struct iospace_piece){ first[i].addr,
+						first[i].offset - offset };
+	slice->pieces[0] = (struct iospace_piece){
+		.addr = first->addr + (offset - first->offset),
+	};
+	slice->pieces[count] = (struct iospace_piece){ .offset = slice->size };
+	slice->idev = whole->idev;
+	slice->direction = whole->direction;
+	slice->offset = whole->offset;
+	slice->segment_count = count;
+	slice->needs_sync = whole->needs_sync;
+	return 0;
+}
+
 /*
- * As the operation of a buffer: piece by piece. Behind an IOMMU the kernel looks the memory up by the first
- * address alone, so there page by page, where there are caches to maintain.
+ * As the operation of a buffer: piece by piece. Behind an IOMMU the kernel looks
+ * the memory up by the first address alone, so there page by page, where there are
+ * caches to maintain.
  */
 void iospace_scatter_sync(const struct iospace_scatter *scatter, u64 offset,
 			  u64 length, u32 flags)

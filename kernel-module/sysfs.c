@@ -206,7 +206,7 @@ static ssize_t buffer_bytes_show(struct device *dev,
 				 struct device_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%llu\n",
-			  iospace_buffer_bytes(iospace_sysfs_device(dev)));
+			  iospace_charge_bytes(iospace_sysfs_device(dev)));
 }
 static DEVICE_ATTR_RO(buffer_bytes);
 
@@ -214,7 +214,7 @@ static ssize_t held_bytes_show(struct device *dev,
 			       struct device_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%llu\n",
-			  iospace_buffer_held_bytes(iospace_sysfs_device(dev)));
+			  iospace_charge_held_bytes(iospace_sysfs_device(dev)));
 }
 static DEVICE_ATTR_RO(held_bytes);
 

@@ -37,6 +37,7 @@
  *     ENOMEM      the machine has no such memory left; or the process may not pin
  *                 that much
  *     EDQUOT      over a limit of the module (see out_max_file_bytes)
+ *     EMFILE      the process has no descriptor left
  *     EPERM       not allowed: a range that nobody declared, or a privilege that
  *                 the caller lacks
  *     EACCES      the descriptor was not opened for it: for writing registers, for

@@ -357,6 +357,7 @@ static const struct {
 	{ "forms", test_forms },
 	{ "memory", test_memory },
 	{ "cached", test_cached },
+	{ "dmabuf", test_dmabuf },
 	{ "placement", test_placement },
 	{ "registers", test_registers },
 	{ "interrupts", test_interrupts },

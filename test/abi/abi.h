@@ -113,6 +113,7 @@ bool edu_await(int fd, volatile uint8_t *edu, uint64_t *count);
 void test_forms(void);
 void test_memory(void);
 void test_cached(void);
+void test_dmabuf(void);
 void test_placement(void);
 void test_registers(void);
 void test_interrupts(void);

@@ -24,6 +24,8 @@ struct form {
 		struct iospace_sync sync;
 		struct iospace_arena arena;
 		struct iospace_window window;
+		struct iospace_export export;
+		struct iospace_import import;
 	} good;
 	int expected;
 };
@@ -79,6 +81,18 @@ static const struct form forms[] = {
 		.good.window = { .memory = IOSPACE_MEMORY_CACHED,
 				 .length = 65536 },
 		.expected = EPERM,
+	}, {
+		.name = "EXPORT", .request = IOSPACE_EXPORT,
+		.size = sizeof(struct iospace_export),
+		.good.export = { .length = 65536 },
+		.expected = ENOENT,
+	}, {
+		.name = "IMPORT", .request = IOSPACE_IMPORT,
+		.size = sizeof(struct iospace_import),
+		.reserved = offsetof(struct iospace_import, __reserved),
+		.good.import = { .fd = -1,
+				 .direction = IOSPACE_DIRECTION_TO_DEVICE },
+		.expected = EBADF,
 	},
 };
 
@@ -161,7 +175,7 @@ void test_forms(void)
 		test_form(fd, &forms[i]);
 	test_unwritable_answer(fd);
 
-	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, IOSPACE_CMD_WINDOW + 1), buffer), ENOTTY,
+	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, IOSPACE_CMD_IMPORT + 1), buffer), ENOTTY,
 		 "a number after the last");
 	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, 255), buffer), ENOTTY,
 		 "number 255");
