@@ -31,6 +31,10 @@ const functions: readonly (readonly [
   ['deviceAlloc', native.deviceAlloc, [fd, 5, 4096, 0, 0, 0, 0, 0]],
   ['deviceSegments', native.deviceSegments, [fd, 1, 0, new BigUint64Array(2)]],
   ['deviceSync', native.deviceSync, [fd, 1, 1, 0, 4096]],
+  ['deviceSyncRanges', native.deviceSyncRanges, [fd, 1, 1, new BigUint64Array(2)]],
+  ['deviceMapUser', native.deviceMapUser, [fd, 1, new Uint8Array(8)]],
+  ['deviceExport', native.deviceExport, [fd, 1, 0, 0, 4096]],
+  ['deviceImport', native.deviceImport, [fd, fd, 3]],
   ['deviceArena', native.deviceArena, [fd, 0, 0]],
   ['deviceWindow', native.deviceWindow, [fd, 1, 0n, 4096]],
   ['deviceFree', native.deviceFree, [fd, 1]],
@@ -47,6 +51,7 @@ const functions: readonly (readonly [
     (...args) => new native.Poller(...(args as unknown as [number, () => void])),
     [fd, () => {}],
   ],
+  ['Mapping.renew', mapping.renew.bind(mapping), [true]],
   ['Mapping.release', mapping.release.bind(other), [true]],
   ['Mapping.protect', mapping.protect.bind(mapping), [3, 0, 4096]],
   ['Mapping.sync', mapping.sync.bind(mapping), [4, 0, 4096]],
@@ -115,8 +120,15 @@ describe.each(functions)('%s', (_name, call, good) => {
     if (typeof fit === 'boolean') wrong.push(['a number', 0]);
     return (
       wrong
-        // An ioctl takes any view.
-        .filter(([name]) => !(call === native.ioctl && place === 2 && name === 'a Float64Array'))
+        // These take any view.
+        .filter(
+          ([name]) =>
+            !(
+              (call === native.ioctl || call === native.deviceMapUser) &&
+              place === 2 &&
+              name === 'a Float64Array'
+            ),
+        )
         .map(([name, value]) => ({ name, value, place }))
     );
   });

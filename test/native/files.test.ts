@@ -36,6 +36,18 @@ describe('system errors', () => {
       { code: 'ENOTTY', request: 0xd506 },
     ],
     ['ioctl', () => native.deviceSync(memfd(1), 1, 1, 0, 1), { code: 'ENOTTY', request: 0xd507 }],
+    [
+      'ioctl',
+      () => native.deviceSyncRanges(memfd(1), 1, 1, new BigUint64Array(2)),
+      { code: 'ENOTTY', request: 0xd50b },
+    ],
+    [
+      'ioctl',
+      () => native.deviceMapUser(memfd(1), 1, new Uint8Array(8)),
+      { code: 'ENOTTY', request: 0xd50a, address: expect.any(BigInt) },
+    ],
+    ['ioctl', () => native.deviceExport(memfd(1), 1, 0, 0, 4096), { code: 'ENOTTY', request: 0xd50c }],
+    ['ioctl', () => native.deviceImport(memfd(1), 0, 3), { code: 'ENOTTY', request: 0xd50d }],
     ['ioctl', () => native.deviceArena(memfd(1), 0, 0), { code: 'ENOTTY', request: 0xd508 }],
     ['ioctl', () => native.deviceWindow(memfd(1), 1, 0n, 4096), { code: 'ENOTTY', request: 0xd509 }],
     ['ioctl', () => native.deviceFree(memfd(1), 1), { code: 'ENOTTY', request: 0xd502 }],

@@ -11,6 +11,11 @@ const stages: readonly (readonly [name: string, program: string])[] = [
   ['given its buffer', 'globalThis.kept = map(); kept.buffer();'],
   ['with its buffer alone', 'globalThis.kept = new Uint8Array(map().buffer()).fill(1);'],
   ['released', 'globalThis.kept = map(); kept.buffer(); kept.release(true);'],
+  ['renewed', 'globalThis.kept = map(); kept.buffer(); kept.renew(true);'],
+  [
+    'renewed and given its next buffer',
+    'globalThis.kept = map(); kept.buffer(); kept.renew(true); kept.buffer();',
+  ],
   [
     'released without detaching',
     'globalThis.kept = map(); globalThis.bytes = kept.buffer(); kept.release(false);',

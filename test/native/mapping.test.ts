@@ -99,6 +99,51 @@ describe('a mapping', () => {
   });
 });
 
+describe('renew', () => {
+  test('makes room for another ArrayBuffer over the same memory, and detaches the one before', async () => {
+    const mapping = map(8192);
+    for (let turn = 0; turn < 3; turn++) {
+      const buffer = mapping.buffer();
+      const bytes = new Uint8Array(buffer);
+      expect(bytes[turn]).toBe(turn);
+      bytes[turn + 1] = turn + 1;
+      mapping.renew(true);
+      expect([buffer.byteLength, bytes.length]).toEqual([0, 0]);
+      expect(mapping.buffer()).not.toBe(buffer);
+      await turns(2);
+    }
+    expect([...new Uint8Array(mapping.buffer(), 0, 5)]).toEqual([0, 1, 2, 3, 0]);
+    mapping.release(true);
+  });
+
+  test('leaves it as it is where it was detached otherwise, or nobody has one', () => {
+    const mapping = map(4096);
+    mapping.renew(true);
+    const kept = mapping.buffer();
+    mapping.renew(false);
+    expect(kept.byteLength).toBe(4096);
+    expect(mapping.buffer()).not.toBe(kept);
+    mapping.release(true);
+    // Not ours any more, and empty.
+    expect(new Uint8Array(kept).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test.each([
+    ['before the next one is made', false],
+    ['after', true],
+  ])('and release, %s, leave nothing of the file', async (_when, made) => {
+    const mapping = map(4096);
+    new Uint8Array(mapping.buffer()).fill(7);
+    mapping.renew(true);
+    const next = made ? mapping.buffer() : undefined;
+    mapping.release(true);
+    await turns(3);
+    expect(next?.byteLength ?? 0).toBe(0);
+    expect(mappedAt(mapping.address, 4096).join()).not.toContain('iospace-test');
+    expect(() => mapping.renew(true)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_STATE' }));
+  });
+});
+
 describe('release', () => {
   test('leaves empty views and no mapping of the file', () => {
     const mapping = map(4096);

@@ -111,9 +111,12 @@ export class FakeDevice {
   readonly enabled: number[] = [];
   barriers = 0;
   segmentCalls = 0;
+  mapCalls = 0;
   gone = false;
   /** What attaching an arena throws. */
   attachError: Error | undefined;
+  /** What SEGMENTS throws. */
+  segmentsError: Error | undefined;
   /** What mmap() throws. */
   mmapError: Error | undefined;
   readonly #info: NativeInfo;
@@ -324,6 +327,9 @@ export class FakeDevice {
       },
       deviceSegments(_fd, handle, first, into) {
         device.segmentCalls += 1;
+        if (device.segmentsError !== undefined) {
+          throw device.segmentsError;
+        }
         const segments = device.#segments.get(handle)?.slice(first, first + into.length / 2) ?? [];
         if (segments.length === 0) {
           throw systemError(EINVAL, 'ioctl');
@@ -341,6 +347,7 @@ export class FakeDevice {
         device.#synced(handle, flags, ranges);
       },
       deviceMapUser(_fd, direction, view) {
+        device.mapCalls += 1;
         device.#check();
         const mapping = { direction, view, ...device.#rangeOf(view) };
         device.#checkUser(mapping);
