@@ -25,7 +25,7 @@
  * @file: Who is charged
  * @ops: Its kind
  * @memory: Type in effect
- * @size: Bytes that can be mapped, whole pages
+ * @size: Bytes; whole pages of what can be mapped
  * @charged: Bytes to charge
  *
  * The kind then gets its memory and tells how many segments it has. Until
@@ -135,8 +135,10 @@ int iospace_buffer_add(struct iospace_buffer *buffer, u32 *handle)
 	list_add(&buffer->node, &idev->buffers);
 	mutex_unlock(&idev->memory_lock);
 
-	ret = xa_alloc(&buffer->file->buffers, handle, buffer,
-		       iospace_mmap_handles(buffer->size), GFP_KERNEL_ACCOUNT);
+	ret = xa_alloc(
+		&buffer->file->buffers, handle, buffer,
+		iospace_mmap_handles(buffer->ops->mmap ? buffer->size : 0),
+		GFP_KERNEL_ACCOUNT);
 	if (ret)
 		iospace_buffer_put(buffer);
 	return ret == -EBUSY ? -ENOSPC : ret;
@@ -163,6 +165,21 @@ void iospace_buffer_publish(struct iospace_file *file, u32 handle,
 
 	if (!answered)
 		iospace_buffer_put(buffer);
+}
+
+/* What it is to the DMA API; DMA_NONE if there is no such direction. */
+enum dma_data_direction iospace_buffer_direction(u32 direction)
+{
+	switch (direction) {
+	case IOSPACE_DIRECTION_TO_DEVICE:
+		return DMA_TO_DEVICE;
+	case IOSPACE_DIRECTION_FROM_DEVICE:
+		return DMA_FROM_DEVICE;
+	case IOSPACE_DIRECTION_BIDIRECTIONAL:
+		return DMA_BIDIRECTIONAL;
+	default:
+		return DMA_NONE;
+	}
 }
 
 static bool iospace_buffer_power_or_zero(u64 value)
@@ -340,22 +357,28 @@ int iospace_buffer_segments(struct iospace_file *file, void *args)
 	return ret;
 }
 
-static int iospace_buffer_check_sync(struct iospace_buffer *buffer,
-				     const struct iospace_sync *sync)
+static int iospace_buffer_check_sync(struct iospace_buffer *buffer, u64 offset,
+				     u64 length)
 {
-	u64 end, line = dma_get_cache_alignment();
+	u64 end, line;
 
-	if (!sync->length || sync->offset > buffer->size ||
-	    sync->length > buffer->size - sync->offset)
+	if (!length || offset > buffer->size || length > buffer->size - offset)
 		return -EINVAL;
-	if (dev_is_dma_coherent(buffer->idev->dev))
+	if (dev_is_dma_coherent(buffer->idev->dev) ||
+	    buffer->direction == DMA_TO_DEVICE)
 		return 0;
 	/* A part of a line would take the CPU's data in the rest along. */
-	end = sync->offset + sync->length;
-	if (sync->offset & (line - 1) ||
-	    (end & (line - 1) && end != buffer->size))
+	line = dma_get_cache_alignment();
+	end = offset + length;
+	if (offset & (line - 1) || (end & (line - 1) && end != buffer->size))
 		return -EINVAL;
 	return 0;
+}
+
+static bool iospace_buffer_is_turn(u32 flags)
+{
+	return flags == IOSPACE_SYNC_FOR_DEVICE ||
+	       flags == IOSPACE_SYNC_FOR_CPU;
 }
 
 int iospace_buffer_sync(struct iospace_file *file, void *args)
@@ -364,14 +387,13 @@ int iospace_buffer_sync(struct iospace_file *file, void *args)
 	struct iospace_buffer *buffer;
 	int ret;
 
-	if (sync->__reserved || (sync->flags != IOSPACE_SYNC_FOR_DEVICE &&
-				 sync->flags != IOSPACE_SYNC_FOR_CPU))
+	if (sync->__reserved || !iospace_buffer_is_turn(sync->flags))
 		return -EINVAL;
 	buffer = iospace_buffer_get_reached(file, sync->handle);
 	if (!buffer)
 		return -ENOENT;
 
-	ret = iospace_buffer_check_sync(buffer, sync);
+	ret = iospace_buffer_check_sync(buffer, sync->offset, sync->length);
 	if (!ret && buffer->needs_sync) {
 		if (buffer->ops->turn)
 			ret = buffer->ops->turn(buffer, sync->flags);
@@ -379,6 +401,70 @@ int iospace_buffer_sync(struct iospace_file *file, void *args)
 			buffer->ops->sync(buffer, sync->offset, sync->length,
 					  sync->flags);
 	}
+	iospace_buffer_put(buffer);
+	return ret;
+}
+
+static int iospace_buffer_sync_all(struct iospace_buffer *buffer,
+				   const struct iospace_sync_ranges *sync,
+				   const struct iospace_sync_range *ranges)
+{
+	u32 i;
+	int ret;
+
+	for (i = 0; i < sync->count; i++) {
+		ret = iospace_buffer_check_sync(buffer, ranges[i].offset,
+						ranges[i].length);
+		if (ret)
+			return ret;
+	}
+	if (!buffer->needs_sync)
+		return 0;
+	if (buffer->ops->turn)
+		return buffer->ops->turn(buffer, sync->flags);
+	for (i = 0; i < sync->count; i++)
+		buffer->ops->sync(buffer, ranges[i].offset, ranges[i].length,
+				  sync->flags);
+	return 0;
+}
+
+/* Called on a device that may be dead, because it reads from user space. */
+int iospace_buffer_sync_ranges(struct iospace_file *file, void *args)
+{
+	struct iospace_sync_ranges *sync = args;
+	struct iospace_device *idev = file->idev;
+	struct iospace_sync_range *ranges;
+	struct iospace_buffer *buffer;
+	int index, ret;
+
+	if (iospace_device_is_dead(idev))
+		return -ENODEV;
+	if (!iospace_buffer_is_turn(sync->flags) || !sync->count ||
+	    sync->count > IOSPACE_MAX_SYNC_RANGES)
+		return -EINVAL;
+	buffer = iospace_buffer_get_reached(file, sync->handle);
+	if (!buffer)
+		return -ENOENT;
+
+	ret = -ENOMEM;
+	ranges = kvmalloc_array(sync->count, sizeof(*ranges),
+				GFP_KERNEL_ACCOUNT);
+	if (!ranges)
+		goto put_buffer;
+	ret = -EFAULT;
+	if (copy_from_user(ranges, u64_to_user_ptr(sync->ranges),
+			   sync->count * sizeof(*ranges)))
+		goto free_ranges;
+
+	index = iospace_device_enter(idev);
+	ret = iospace_device_is_dead(idev) ?
+		      -ENODEV :
+		      iospace_buffer_sync_all(buffer, sync, ranges);
+	iospace_device_exit(idev, index);
+
+free_ranges:
+	kvfree(ranges);
+put_buffer:
 	iospace_buffer_put(buffer);
 	return ret;
 }

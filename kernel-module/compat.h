@@ -8,6 +8,7 @@
 #ifndef IOSPACE_COMPAT_H
 #define IOSPACE_COMPAT_H
 
+#include <linux/backing-dev.h>
 #include <linux/dma-buf.h>
 #include <linux/eventfd.h>
 #include <linux/mm.h>
@@ -60,6 +61,39 @@ static inline bool iospace_can_map_resource(phys_addr_t start)
 #else
 #define IOSPACE_GFP_MAPPED GFP_KERNEL_ACCOUNT
 #endif
+
+/* An address without its tag. On x86 that takes a variable that modules lack. */
+static inline unsigned long iospace_untagged(unsigned long address)
+{
+#ifdef CONFIG_X86
+	return address;
+#else
+	return untagged_addr(address);
+#endif
+}
+
+/*
+ * A pinned page: may the device write it for as long as it likes? Not one of a
+ * file that is written back to a disk: its file system would not know. Since 6.5
+ * such a page cannot be pinned for that.
+ */
+static inline bool iospace_page_may_be_written(struct page *page)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+	struct address_space *mapping;
+	bool may;
+
+	page = compound_head(page);
+	rcu_read_lock();
+	mapping = READ_ONCE(page->mapping);
+	may = !mapping || (unsigned long)mapping & PAGE_MAPPING_FLAGS ||
+	      !mapping_can_writeback(mapping);
+	rcu_read_unlock();
+	return may;
+#else
+	return true;
+#endif
+}
 
 static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
 {

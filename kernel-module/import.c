@@ -170,20 +170,6 @@ static int iospace_import_reach(struct iospace_imported *imported)
 	return 0;
 }
 
-static enum dma_data_direction iospace_import_direction(u32 direction)
-{
-	switch (direction) {
-	case IOSPACE_DIRECTION_TO_DEVICE:
-		return DMA_TO_DEVICE;
-	case IOSPACE_DIRECTION_FROM_DEVICE:
-		return DMA_FROM_DEVICE;
-	case IOSPACE_DIRECTION_BIDIRECTIONAL:
-		return DMA_BIDIRECTIONAL;
-	default:
-		return DMA_NONE;
-	}
-}
-
 /* Complete but for its handle; or an error, and the dma-buf is still the caller's. */
 static struct iospace_imported *
 iospace_import_make(struct iospace_file *file, struct dma_buf *dmabuf,
@@ -205,6 +191,7 @@ iospace_import_make(struct iospace_file *file, struct dma_buf *dmabuf,
 				  PAGE_SIZE);
 	if (ret)
 		return ERR_PTR(ret);
+	imported->buffer.direction = direction;
 	imported->dmabuf = dmabuf;
 	imported->scatter = (struct iospace_scatter){
 		.idev = file->idev,
@@ -229,7 +216,7 @@ int iospace_import_open(struct iospace_file *file, void *args)
 	u32 handle;
 	int ret;
 
-	direction = iospace_import_direction(import->direction);
+	direction = iospace_buffer_direction(import->direction);
 	if (import->flags || import->__reserved || direction == DMA_NONE)
 		return -EINVAL;
 	dmabuf = dma_buf_get(import->fd);

@@ -46,6 +46,7 @@
 #include <linux/mutex.h>
 #include <linux/pgtable.h>
 #include <linux/poll.h>
+#include <linux/rbtree.h>
 #include <linux/scatterlist.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
@@ -325,12 +326,25 @@ struct iospace_lowered_mask {
 };
 
 /**
+ * struct iospace_mappings - Memory of its processes that a file has mapped
+ * @count: Mappings
+ * @read: Those that the device only reads, by address
+ * @written: The others
+ */
+struct iospace_mappings {
+	unsigned int count;
+	struct rb_root_cached read;
+	struct rb_root_cached written;
+};
+
+/**
  * struct iospace_file - One open file
  * @idev: Its device
  * @filp: The file itself
  * @node: In the device's list of files
  * @account: Who is charged for its buffers
  * @buffers: By handle; lookups take their reference under its lock
+ * @mappings: Of its processes' memory; under memory_lock
  * @mms: Address spaces that ever mapped this file; added to between
  *       iospace_device_enter() and _exit(), under @mms_lock
  * @mms_lock: For @mms
@@ -346,6 +360,7 @@ struct iospace_file {
 	struct list_head node;
 	struct iospace_account *account;
 	struct xarray buffers;
+	struct iospace_mappings mappings;
 	struct list_head mms;
 	spinlock_t mms_lock; /* see the top of this file */
 	struct page *zeros;
@@ -363,7 +378,7 @@ struct iospace_pages;
  * @release: Gives the memory back, once, with memory_lock held. The device lives,
  *           or is being removed and is quiet
  * @mmap: Maps the buffer from its start; ->vm_pgoff is 0. Sets the flags of the
- *        mapping that its kind needs
+ *        mapping that its kind needs. Without it the buffer cannot be mapped
  * @fault: While the device lives: brings the buffer's page @page. Without it
  *         such a fault is SIGBUS
  * @segments: Writes segments @first to @first + @count - 1, which there are.
@@ -401,7 +416,8 @@ struct iospace_buffer_ops {
  * @node: In the device's list until it is released
  * @ops: Its kind
  * @memory: Type in effect
- * @size: Bytes that can be mapped, whole pages
+ * @direction: Who writes it: both, if nothing else was asked for
+ * @size: Bytes; whole pages of what can be mapped
  * @charge: What it counts for
  * @segment_count: Of its ops' segments
  * @needs_sync: As IOSPACE_ALLOC_NEEDS_SYNC
@@ -415,6 +431,7 @@ struct iospace_buffer {
 	struct list_head node;
 	const struct iospace_buffer_ops *ops;
 	enum iospace_memory memory;
+	enum dma_data_direction direction;
 	size_t size;
 	struct iospace_charge charge;
 	unsigned int segment_count;
@@ -544,6 +561,7 @@ int iospace_buffer_init(struct iospace_buffer *buffer,
 			enum iospace_memory memory, size_t size,
 			size_t charged);
 void iospace_buffer_abort(struct iospace_buffer *buffer);
+enum dma_data_direction iospace_buffer_direction(u32 direction);
 int iospace_buffer_add(struct iospace_buffer *buffer, u32 *handle);
 void iospace_buffer_publish(struct iospace_file *file, u32 handle,
 			    bool answered);
@@ -553,6 +571,7 @@ void iospace_buffer_alloc_finish(struct iospace_file *file, void *args,
 int iospace_buffer_free(struct iospace_file *file, void *args);
 int iospace_buffer_segments(struct iospace_file *file, void *args);
 int iospace_buffer_sync(struct iospace_file *file, void *args);
+int iospace_buffer_sync_ranges(struct iospace_file *file, void *args);
 struct iospace_buffer *iospace_buffer_get(struct iospace_file *file,
 					  u32 handle);
 void iospace_buffer_put(struct iospace_buffer *buffer);
@@ -596,6 +615,11 @@ void iospace_pages_put(struct iospace_pages *pages);
 /* cached.c */
 struct iospace_buffer *iospace_cached_alloc(struct iospace_file *file,
 					    const struct iospace_alloc *alloc);
+
+/* user.c */
+extern unsigned int iospace_max_file_mappings;
+int iospace_user_map(struct iospace_file *file, void *args);
+void iospace_user_finish(struct iospace_file *file, void *args, bool answered);
 
 /* zone.c */
 u32 iospace_zone_all(void);

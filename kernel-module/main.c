@@ -27,6 +27,9 @@ static_assert(sizeof(struct iospace_register_access) == 32);
 static_assert(sizeof(struct iospace_interrupt) == 64);
 static_assert(sizeof(struct iospace_arena) == 80);
 static_assert(sizeof(struct iospace_window) == 48);
+static_assert(sizeof(struct iospace_sync_range) == 16);
+static_assert(sizeof(struct iospace_sync_ranges) == 24);
+static_assert(sizeof(struct iospace_map_user) == 48);
 static_assert(sizeof(struct iospace_export) == 32);
 static_assert(sizeof(struct iospace_import) == 48);
 static_assert(sizeof(struct iospace_status) == 8);
@@ -121,7 +124,7 @@ static int iospace_release(struct inode *inode, struct file *filp)
  * struct iospace_ioctl - One row of the table of ioctls
  * @size: Of the structure
  * @handler: Runs on a copy of the structure, and while the device lives
- * @enters: @handler sees to that itself, because it writes to user space
+ * @enters: @handler sees to that itself, because it touches user space
  * @finish: After @handler has succeeded: the answer was written, or could not be,
  *          and is to be undone. The device may be gone
  */
@@ -176,6 +179,17 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 		.handler = iospace_window_open,
 		.finish = iospace_window_finish,
 	},
+	[IOSPACE_CMD_MAP_USER] = {
+		.size = sizeof(struct iospace_map_user),
+		.handler = iospace_user_map,
+		.enters = true,
+		.finish = iospace_user_finish,
+	},
+	[IOSPACE_CMD_SYNC_RANGES] = {
+		.size = sizeof(struct iospace_sync_ranges),
+		.handler = iospace_buffer_sync_ranges,
+		.enters = true,
+	},
 	[IOSPACE_CMD_EXPORT] = {
 		.size = sizeof(struct iospace_export),
 		.handler = iospace_export_open,
@@ -221,6 +235,8 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 		struct iospace_sync sync;
 		struct iospace_arena arena;
 		struct iospace_window window;
+		struct iospace_map_user map_user;
+		struct iospace_sync_ranges sync_ranges;
 		struct iospace_export_call export;
 		struct iospace_import import;
 	} args;

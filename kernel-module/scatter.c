@@ -69,6 +69,19 @@ static unsigned long iospace_scatter_run(const struct iospace_run *run,
 	return count;
 }
 
+/* The kernel warns of what can neither be reached nor bounced. */
+static bool iospace_scatter_reaches(const struct iospace_run *run,
+				    unsigned long first, unsigned long count)
+{
+	struct iospace_device *idev = run->idev;
+	phys_addr_t start = page_to_phys(run->pages[first]);
+
+	return run->demand->translating ||
+	       idev->max_segment < (UINT_MAX & PAGE_MASK) ||
+	       phys_to_dma(idev->dev, start + (count << PAGE_SHIFT) - 1) <=
+		       idev->dma_mask;
+}
+
 /* Longest entry of the table, or 0 if there can be none. */
 static size_t iospace_scatter_max_entry(struct iospace_device *idev,
 					const struct iospace_demand *demand)
@@ -108,8 +121,12 @@ static int iospace_scatter_make_table(struct iospace_scatter *scatter,
 	if (!run.max_pages)
 		return -EOPNOTSUPP;
 
-	for (at = 0; at < run.page_count; at += iospace_scatter_run(&run, at))
+	for (at = 0; at < run.page_count; at += pages_of) {
+		pages_of = iospace_scatter_run(&run, at);
+		if (!iospace_scatter_reaches(&run, at, pages_of))
+			return -EOPNOTSUPP;
 		count++;
+	}
 	ret = sg_alloc_table(&scatter->table, count, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		return ret;
@@ -151,9 +168,11 @@ static int iospace_scatter_map_table(struct iospace_scatter *scatter,
 						     ULONG_MAX);
 	if (demand->align > PAGE_SIZE)
 		dma_set_min_align_mask(dev, demand->align - 1);
+	/* No IOMMU gives out addresses, so it is bounce buffers that are full. */
 	if (dma_map_sgtable(dev, &scatter->table, scatter->direction,
 			    DMA_ATTR_NO_WARN))
-		ret = -ENOMEM;
+		ret = demand->translating || demand->one_block ? -ENOMEM :
+								 -ENOSPC;
 	dma_set_min_align_mask(dev, align_mask);
 	dma_set_seg_boundary(dev, boundary);
 	iospace_device_restore_mask(idev, &lowered);

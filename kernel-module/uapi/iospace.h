@@ -464,7 +464,8 @@ struct iospace_sync_ranges {
  * disk, which the device must not write behind the file system's back. EBUSY: the
  * range overlaps another mapping of this file and one of the two is written by the
  * device, or it is memory of this device already. EINVAL: the device does not snoop
- * and writes, and the range does not begin and end on out_cache_line.
+ * and writes, and the range does not begin and end on out_cache_line. EOPNOTSUPP: it
+ * lies where this device does not reach, and the machine has no bounce buffers.
  */
 struct iospace_map_user {
 	__u32 size;

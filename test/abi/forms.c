@@ -24,6 +24,8 @@ struct form {
 		struct iospace_sync sync;
 		struct iospace_arena arena;
 		struct iospace_window window;
+		struct iospace_map_user map_user;
+		struct iospace_sync_ranges sync_ranges;
 		struct iospace_export export;
 		struct iospace_import import;
 	} good;
@@ -81,6 +83,17 @@ static const struct form forms[] = {
 		.good.window = { .memory = IOSPACE_MEMORY_CACHED,
 				 .length = 65536 },
 		.expected = EPERM,
+	}, {
+		.name = "MAP_USER", .request = IOSPACE_MAP_USER,
+		.size = sizeof(struct iospace_map_user),
+		.good.map_user = { .direction = IOSPACE_DIRECTION_TO_DEVICE,
+				   .length = 1 },
+		.expected = EFAULT,
+	}, {
+		.name = "SYNC_RANGES", .request = IOSPACE_SYNC_RANGES,
+		.size = sizeof(struct iospace_sync_ranges),
+		.good.sync_ranges = { .flags = IOSPACE_SYNC_FOR_CPU, .count = 1 },
+		.expected = ENOENT,
 	}, {
 		.name = "EXPORT", .request = IOSPACE_EXPORT,
 		.size = sizeof(struct iospace_export),
