@@ -139,7 +139,7 @@ static void iospace_cached_release(struct iospace_buffer *buffer)
 {
 	struct iospace_cached *cached = iospace_cached_of(buffer);
 
-	iospace_scatter_unmap(&cached->scatter);
+	iospace_scatter_unmap(&cached->scatter, false);
 	cached->pages->buffer = NULL;
 	cached->pages->scatter = NULL;
 	/* Charged are now the pages, until their last user has gone. */
@@ -178,8 +178,11 @@ static void iospace_cached_segments(struct iospace_buffer *buffer,
 static void iospace_cached_sync(struct iospace_buffer *buffer, u64 offset,
 				u64 length, u32 flags)
 {
-	iospace_scatter_sync(&iospace_cached_of(buffer)->scatter, offset,
-			     length, flags);
+	struct iospace_cached *cached = iospace_cached_of(buffer);
+
+	iospace_pages_lend(cached->pages, offset, length,
+			   flags & IOSPACE_SYNC_FOR_DEVICE);
+	iospace_scatter_sync(&cached->scatter, offset, length, flags);
 }
 
 static struct iospace_pages *iospace_cached_pages(struct iospace_buffer *buffer)
@@ -216,7 +219,7 @@ static int iospace_cached_fill(struct iospace_cached *cached,
 	if (ret || !contiguous || cached->buffer.segment_count == 1)
 		return ret;
 
-	iospace_scatter_unmap(&cached->scatter);
+	iospace_scatter_unmap(&cached->scatter, false);
 	iospace_pages_clear(cached->pages);
 	if (demand.one_block)
 		return -ENOMEM;

@@ -181,16 +181,45 @@ static void iospace_share_unmap(struct dma_buf_attachment *attachment,
 	kfree(reach);
 }
 
-/* Its own device's view, as long as the buffer has one. */
-static void iospace_share_sync_own(struct iospace_share *share, u32 flags)
+/*
+ * Takes back what its own device has the turn of, as long as there is a buffer. The
+ * rest is the CPU's, who may have written what no device was ever to see.
+ */
+static void iospace_share_take_own(struct iospace_share *share)
+{
+	struct iospace_pages *pages = share->pages;
+	unsigned long at = share->first, end = at + share->count, next;
+
+	mutex_lock(&share->idev->memory_lock);
+	for (; pages->scatter && pages->scatter->needs_sync; at = next) {
+		at = find_next_bit(pages->lent, end, at);
+		if (at >= end)
+			break;
+		next = find_next_zero_bit(pages->lent, end, at);
+		iospace_scatter_sync(pages->scatter, (u64)at << PAGE_SHIFT,
+				     (u64)(next - at) << PAGE_SHIFT,
+				     IOSPACE_SYNC_FOR_CPU);
+		iospace_pages_lend(pages, (u64)at << PAGE_SHIFT,
+				   (u64)(next - at) << PAGE_SHIFT, false);
+	}
+	mutex_unlock(&share->idev->memory_lock);
+}
+
+/* @written: By the CPU, in its turn */
+static void iospace_share_lend_own(struct iospace_share *share, bool written)
 {
 	const struct iospace_scatter *scatter;
+	u64 offset = (u64)share->first << PAGE_SHIFT;
+	size_t size = iospace_share_size(share);
 
 	mutex_lock(&share->idev->memory_lock);
 	scatter = share->pages->scatter;
-	if (scatter && scatter->needs_sync)
-		iospace_scatter_sync(scatter, (u64)share->first << PAGE_SHIFT,
-				     iospace_share_size(share), flags);
+	if (scatter && scatter->needs_sync) {
+		iospace_pages_lend(share->pages, offset, size, true);
+		if (written)
+			iospace_scatter_sync(scatter, offset, size,
+					     IOSPACE_SYNC_FOR_DEVICE);
+	}
 	mutex_unlock(&share->idev->memory_lock);
 }
 
@@ -207,7 +236,7 @@ static int iospace_share_begin_cpu_access(struct dma_buf *dmabuf,
 
 	if (direction == DMA_TO_DEVICE)
 		return 0;
-	iospace_share_sync_own(share, IOSPACE_SYNC_FOR_CPU);
+	iospace_share_take_own(share);
 	mutex_lock(&share->lock);
 	list_for_each_entry(reach, &share->reaches, node)
 		dma_sync_sgtable_for_cpu(reach->dev, &reach->table,
@@ -222,6 +251,7 @@ static int iospace_share_end_cpu_access(struct dma_buf *dmabuf,
 	struct iospace_share *share = dmabuf->priv;
 	struct iospace_reach *reach;
 
+	iospace_share_lend_own(share, direction != DMA_FROM_DEVICE);
 	if (direction == DMA_FROM_DEVICE)
 		return 0;
 	mutex_lock(&share->lock);
@@ -229,7 +259,6 @@ static int iospace_share_end_cpu_access(struct dma_buf *dmabuf,
 		dma_sync_sgtable_for_device(reach->dev, &reach->table,
 					    reach->direction);
 	mutex_unlock(&share->lock);
-	iospace_share_sync_own(share, IOSPACE_SYNC_FOR_DEVICE);
 	return 0;
 }
 
@@ -478,13 +507,15 @@ void iospace_export_finish(struct iospace_file *file, void *args, bool answered)
  * @dmabuf: Any dma-buf
  * @idev: The device, entered and not dead
  * @slice: @size is set; gets what the device sees of the dma-buf
+ * @offset: Gets where in the buffer it begins
  *
  * Return: the buffer, with a reference, if it is this device's and still lives; else
  * NULL, or an error.
  */
 struct iospace_buffer *iospace_export_original(struct dma_buf *dmabuf,
 					       struct iospace_device *idev,
-					       struct iospace_scatter *slice)
+					       struct iospace_scatter *slice,
+					       u64 *offset)
 {
 	struct iospace_buffer *buffer = NULL;
 	struct iospace_share *share;
@@ -496,10 +527,11 @@ struct iospace_buffer *iospace_export_original(struct dma_buf *dmabuf,
 	if (share->idev != idev)
 		return NULL;
 
+	*offset = (u64)share->first << PAGE_SHIFT;
 	mutex_lock(&idev->memory_lock);
 	if (share->pages->buffer)
 		ret = iospace_scatter_slice(slice, share->pages->scatter,
-					    (u64)share->first << PAGE_SHIFT);
+					    *offset);
 	if (share->pages->buffer && !ret) {
 		buffer = share->pages->buffer;
 		kref_get(&buffer->kref);

@@ -6,6 +6,7 @@
  * has a count of its own: user space may pin it, and it outlives them then. Used
  * by more than one only under memory_lock.
  */
+#include <linux/bitops.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -19,6 +20,12 @@ struct iospace_pages *iospace_pages_create(unsigned long count)
 	pages = kvzalloc(struct_size(pages, array, count), GFP_KERNEL_ACCOUNT);
 	if (!pages)
 		return NULL;
+	pages->lent = kvcalloc(BITS_TO_LONGS(count), sizeof(*pages->lent),
+			       GFP_KERNEL_ACCOUNT);
+	if (!pages->lent) {
+		kvfree(pages);
+		return NULL;
+	}
 	pages->users = 1;
 	pages->count = count;
 	return pages;
@@ -37,6 +44,16 @@ void iospace_pages_clear(struct iospace_pages *pages)
 	}
 }
 
+/** iospace_pages_lend() - Note whose turn begins: the device's, or the CPU's */
+void iospace_pages_lend(struct iospace_pages *pages, u64 offset, u64 length,
+			bool lent)
+{
+	unsigned long i, last = (offset + length - 1) >> PAGE_SHIFT;
+
+	for (i = offset >> PAGE_SHIFT; i <= last; i++)
+		assign_bit(i, pages->lent, lent);
+}
+
 /** iospace_pages_put() - End one use */
 void iospace_pages_put(struct iospace_pages *pages)
 {
@@ -44,5 +61,6 @@ void iospace_pages_put(struct iospace_pages *pages)
 		return;
 	iospace_pages_clear(pages);
 	iospace_charge_end(&pages->charge);
+	kvfree(pages->lent);
 	kvfree(pages);
 }

@@ -279,12 +279,18 @@ free_table:
 	return ret;
 }
 
-/** iospace_scatter_unmap() - Undo iospace_scatter_map(); the CPU's turn begins */
-void iospace_scatter_unmap(struct iospace_scatter *scatter)
+/**
+ * iospace_scatter_unmap() - Undo iospace_scatter_map()
+ * @scatter: The scatter
+ * @take: The CPU's turn begins, if it has not; otherwise the pages stay as the CPU
+ *        sees them
+ */
+void iospace_scatter_unmap(struct iospace_scatter *scatter, bool take)
 {
 	iospace_scatter_forget(scatter);
 	dma_unmap_sgtable(scatter->idev->dev, &scatter->table,
-			  scatter->direction, 0);
+			  scatter->direction,
+			  take ? 0 : DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(&scatter->table);
 }
 

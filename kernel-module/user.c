@@ -295,7 +295,7 @@ static void iospace_user_release(struct iospace_buffer *buffer)
 {
 	struct iospace_user *user = iospace_user_of(buffer);
 
-	iospace_scatter_unmap(&user->scatter);
+	iospace_scatter_unmap(&user->scatter, true);
 	iospace_user_put_pages(user, iospace_user_is_written(user));
 	iospace_user_leave_file(user);
 }

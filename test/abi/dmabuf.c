@@ -71,7 +71,7 @@ static int sync_whole(int fd, uint32_t handle, uint32_t flags)
 		.size = sizeof(sync),
 		.flags = flags,
 		.handle = handle,
-		.length = 1,
+		.length = page_size,
 	};
 
 	return ioctl(fd, IOSPACE_SYNC, &sync);
@@ -364,8 +364,10 @@ static void test_own_transfers(int fd, volatile uint8_t *edu)
 	uint64_t address = address_of(fd, buffer.out_handle, place);
 
 	view = map_dmabuf(dmabuf, page_size);
+	memset(bytes, 0x42, 4 * page_size);
 	is_errno(sync_dmabuf(dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW), 0,
 		 "dma-buf: the CPU's turn begins");
+	ok(view[0] == 0x42, "dma-buf: what the CPU wrote in its turn stays");
 	fill(view, EDU_BUFFER_SIZE, 1);
 	is_errno(sync_dmabuf(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW), 0,
 		 "dma-buf: and ends");
