@@ -141,7 +141,7 @@ export class DmaDevice {
    *   be pinned, or that the device must not write: memory of a device, read-only memory, pages of a file on a disk; EBUSY if
    *   it overlaps what this device has mapped and one of the two is written by it, or is memory of a buffer of this device;
    *   EINVAL over a resizable ArrayBuffer, or where it shares a cache line as said; EOPNOTSUPP for more than `maxSegments`,
-   *   and with memfd; ERR_OUT_OF_RANGE for an empty or detached view; ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   *   where this machine cannot map the memory for the device, and with memfd; ERR_OUT_OF_RANGE for an empty or detached view; ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    * @example
    * using mapping = device.mapUser(Buffer.from('hello'), 'toDevice');
    * registers.writeAddress(0x80, mapping.dmaAddress);
@@ -160,7 +160,8 @@ export class DmaDevice {
    *
    * @param fd - may be closed afterwards
    * @throws EBADF if it is not open; EINVAL if it is no dma-buf; EACCES if it is read-only and the direction is not
-   *   `'toDevice'`; the errors of the driver that exported it; EOPNOTSUPP with memfd, and where the kernel has no dma-buf;
+   *   `'toDevice'`; EDQUOT over a limit of the module, of which it takes a page; the errors of the driver that exported it;
+   *   EOPNOTSUPP where the device cannot reach it, with memfd, and where the kernel has no dma-buf;
    *   ERR_OUT_OF_RANGE, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */
   importDmaBuf(fd: number, options?: ImportOptions): ImportedBuffer {

@@ -91,9 +91,12 @@ export function whyNotMapped(
   info: DeviceInfo,
 ): Record<string, () => string> {
   const writes = direction !== 'toDevice';
+  const sharesLine = (): string =>
+    `the device writes and does not snoop: memory for it begins and ends on a multiple of ${info.cacheLine} bytes (info.cacheLine), and the ${byteLength} bytes of this view share a line with other data; device.alloc() gives memory that does not`;
   return {
-    EINVAL: () =>
-      `the device writes and does not snoop: memory for it begins and ends on a multiple of ${info.cacheLine} bytes (info.cacheLine), and the ${byteLength} bytes of this view share a line with other data; device.alloc() gives memory that does not`,
+    ...(writes && !info.coherent && { EINVAL: sharesLine }),
+    EOPNOTSUPP: () =>
+      `this device reaches bus addresses up to 0x${info.dmaMask.toString(16)}, and this machine cannot map memory from elsewhere for it: use device.alloc()`,
     EFAULT: () =>
       writes
         ? 'this memory is read-only; or it is pages of a file on a disk, which the device must not write behind the file system; or memory of a device, which cannot be pinned: device.alloc() gives memory that the device can write'
@@ -124,7 +127,9 @@ export function whyNotImported(fd: number, direction: Direction): Record<string,
     EBADF: `${fd} is not an open descriptor`,
     EINVAL: `descriptor ${fd} is no dma-buf`,
     EACCES: `descriptor ${fd} is read-only, and the device writes (${direction}): import it with direction: 'toDevice'`,
-    EOPNOTSUPP: 'this kernel has no dma-buf, or its exporter refused this device',
+    EOPNOTSUPP:
+      'this kernel has no dma-buf; or this device cannot reach the memory, or its exporter refused it',
+    EDQUOT: 'over max_file_bytes or max_total_bytes, of which each import takes a page',
   };
 }
 

@@ -161,6 +161,8 @@ describe('mapUser()', () => {
       /^ENOMEM: .*(RLIMIT_MEMLOCK is \d+, and \d+ bytes of it|no memory left to pin 64 bytes)/,
     ],
     [28, 'toDevice', /^ENOSPC: .*bounce buffers .*no room for 64 bytes.*swiotlb=/],
+    [95, 'toDevice', /^EOPNOTSUPP: .*reaches bus addresses up to 0xffffffff/],
+    [22, 'fromDevice', /^EINVAL: invalid argument, ioctl$/],
     [14, 'toDevice', /^EFAULT: .*of a device, and cannot be pinned/],
     [14, 'fromDevice', /^EFAULT: .*read-only; or it is pages of a file on a disk/],
     [14, 'bidirectional', /^EFAULT: .*read-only; or it is pages of a file on a disk/],
@@ -581,6 +583,7 @@ describe('importDmaBuf()', () => {
     [9, /^EBADF: .*7 is not an open descriptor$/],
     [22, /^EINVAL: .*descriptor 7 is no dma-buf$/],
     [95, /^EOPNOTSUPP: .*no dma-buf/],
+    [122, /^EDQUOT: .*each import takes a page$/],
   ])('errno %i says what was wrong', (errno, sentence) => {
     using device = open();
     fake.dmaBufs.set(7, { byteLength: 4096 });
