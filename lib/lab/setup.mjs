@@ -1,7 +1,7 @@
 /**
  * What a fresh clone lacks: Debian packages, npm packages, the compiled library, the addon.
  *
- *     node lib/lab/setup.mjs demo | test | matrix
+ *     node lib/lab/setup.mjs demo | bench | test | matrix
  *
  * Plain JavaScript without dependencies, because it runs before there is a compiler or a package. Each step
  * looks first whether there is anything to do. Without the packages of the lab, and without the right to
@@ -43,6 +43,7 @@ const packages = {
 
 const purposes = {
   demo: ['addon', 'lab'],
+  bench: ['addon', 'lab'],
   test: ['addon', 'lab', 'debugKernel', 'tests'],
   matrix: ['addon', 'lab', 'debugKernel', 'tests', 'riscv64'],
 };
