@@ -49,8 +49,8 @@ export class DmaBuffer extends DmaSlice {
   }
 
   /**
-   * Makes a dma-buf of it, or of a part: a descriptor that other drivers and processes take (`VIDIOC_QBUF`, a Unix socket,
-   * {@link DmaDevice.importDmaBuf}). It is the caller's (`fs.closeSync`), and close-on-exec.
+   * Makes a dma-buf of it, or of a part: a descriptor that other drivers and processes take (`VIDIOC_QBUF`, `fds.send()` of
+   * `iospace/shm`, {@link DmaDevice.importDmaBuf}). It is the caller's (`fs.closeSync`), and close-on-exec.
    *
    * The dma-buf keeps its pages, which stay charged to this device's limits, until its last descriptor, mapping and
    * attachment is gone, whatever becomes of the buffer, the process and the device. It is whole pages: where the buffer
