@@ -1,11 +1,19 @@
-/** Buffers of the real module: their memory, their addresses, their accounts. */
+/** Buffers of the real module: their memory, their addresses, their accounts; and cached ones as the kernel's own. */
 import assert from 'node:assert/strict';
+import { randomFillSync } from 'node:crypto';
+import { once } from 'node:events';
+import { closeSync, constants, openSync, readFileSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
 import { test } from 'node:test';
 import { DmaDevice, listDevices } from 'iospace';
+import * as raw from 'iospace/raw';
 import { counters, findEdu, NOTHING } from './edu.js';
+import { scratch, untouched } from './user-memory.js';
 import { pageSize } from './witness.js';
 
 const { name } = findEdu();
+const MIB = 1 << 20;
 
 test('the devices are listed without being opened', () => {
   const [first] = listDevices();
@@ -103,4 +111,86 @@ test('what is synced lies inside of the buffer', () => {
   buffer.syncForDevice();
   buffer.syncForCpu(4095, 1);
   assert.throws(() => buffer.syncForDevice(4096, 1), { code: 'ERR_OUT_OF_RANGE' });
+});
+
+test('a file past the page cache, out of cached memory and into it', {
+  skip: scratch === undefined ? 'this machine has no disk: test/guest.test.ts gives it one' : false,
+}, async () => {
+  using device = DmaDevice.open(name);
+  using source = device.alloc(MIB, { memory: 'cached' });
+  using target = device.alloc(MIB, { memory: 'cached' });
+  randomFillSync(source.bytes);
+  const path = `${scratch}/direct-${process.pid}`;
+  const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_DIRECT);
+  try {
+    assert.equal(writeSync(fd, source.bytes), MIB);
+    assert.ok(readFileSync(path).equals(source.bytes));
+    assert.equal(readSync(fd, target.bytes, 0, MIB, 0), MIB);
+    assert.ok(Buffer.from(target.bytes).equals(source.bytes));
+  } finally {
+    closeSync(fd);
+    unlinkSync(path);
+  }
+});
+
+test('fs.read into cached memory, from a thread of the pool', async () => {
+  using device = DmaDevice.open(name);
+  using target = device.alloc(MIB, { memory: 'cached' });
+  await using file = await open(process.execPath);
+  const { bytesRead } = await file.read(target.bytes, pageSize, MIB - pageSize, 0);
+  assert.equal(bytesRead, MIB - pageSize);
+  const expected = Buffer.alloc(MIB);
+  await file.read(expected, pageSize, MIB - pageSize, 0);
+  assert.ok(expected.equals(target.bytes));
+});
+
+test('a socket sends cached memory and receives into it', async () => {
+  using device = DmaDevice.open(name);
+  using source = device.alloc(MIB, { memory: 'cached' });
+  // With room for the last read, which finds the end.
+  using target = device.alloc(MIB + 1, { memory: 'cached' });
+  randomFillSync(source.bytes);
+  const path = `/tmp/socket-${process.pid}`;
+  const server = createServer((socket) => socket.end(source.bytes)).listen(path);
+  try {
+    await once(server, 'listening');
+    let received = 0;
+    const socket = connect({
+      path,
+      onread: {
+        buffer: () => target.bytes.subarray(received),
+        callback: (count) => {
+          received += count;
+          return true;
+        },
+      },
+    });
+    await once(socket, 'close');
+    assert.equal(received, MIB);
+    assert.ok(Buffer.from(target.bytes.subarray(0, MIB)).equals(source.bytes));
+  } finally {
+    server.close();
+  }
+});
+
+/** Reads and writes a byte of each page, and says how many page faults that took. */
+function touch(bytes: Uint8Array): number {
+  const before = process.resourceUsage().minorPageFault;
+  for (let at = 0; at < bytes.length; at += pageSize) {
+    bytes[at] = (bytes[at] ?? 0) + 1;
+  }
+  return process.resourceUsage().minorPageFault - before;
+}
+
+test('cached memory is there when it is touched: without page faults', () => {
+  using device = DmaDevice.open(name);
+  const byteLength = 32 * MIB;
+  // Of memory that is not, each page is one.
+  using memory = untouched(byteLength);
+  raw.madvise(memory, raw.constants.MADV_NOHUGEPAGE);
+  assert.ok(touch(memory.bytes) >= byteLength / pageSize);
+  using buffer = device.alloc(byteLength, { memory: 'cached' });
+  const { bytes } = buffer;
+  const faults = touch(bytes);
+  assert.ok(faults < 100, `${faults} page faults`);
 });
