@@ -1,5 +1,5 @@
 /** Starts and ends processes that hold a device. */
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, type ForkOptions, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { SOON } from './edu.js';
 
@@ -13,20 +13,28 @@ export const keepsItsUser: string | false = (() => {
   }
 })();
 
-/** Starts `holder.js`; resolves with the first thing that it says. */
-export async function hold(
-  device: string,
-  count: number | 'each',
-  bytes: number,
-  user?: number,
+/** Starts a program of this directory; resolves with the first thing that it says. */
+export async function start(
+  program: string,
+  args: readonly (string | number)[],
+  options: ForkOptions = {},
 ): Promise<{ child: ChildProcess; said: unknown }> {
-  const args = [device, count, bytes, ...(user === undefined ? [] : [user])].map(String);
-  const child = fork(new URL('holder.js', import.meta.url), args);
+  const child = fork(new URL(program, import.meta.url), args.map(String), options);
   const said = await new Promise((resolve) => {
     child.once('message', resolve);
     child.once('exit', (code) => resolve(`ended with ${code} and said nothing`));
   });
   return { child, said };
+}
+
+/** Starts `holder.js`; resolves with the first thing that it says. */
+export function hold(
+  device: string,
+  count: number | 'each',
+  bytes: number,
+  user?: number,
+): Promise<{ child: ChildProcess; said: unknown }> {
+  return start('holder.js', [device, count, bytes, ...(user === undefined ? [] : [user])]);
 }
 
 /** Kills a process as nothing else does, and waits until it is gone. */

@@ -3,7 +3,14 @@
  * memory and 4096 bytes of its own. What reaches beyond those ends QEMU, and so does what reaches their last byte.
  */
 import { readFileSync } from 'node:fs';
-import { type DeviceInfo, DmaDevice, type InterruptEvent, listDevices, type Registers } from 'iospace';
+import {
+  type DeviceInfo,
+  DmaDevice,
+  type DmaSegment,
+  type InterruptEvent,
+  listDevices,
+  type Registers,
+} from 'iospace';
 
 export const IDENTIFICATION = 0x00;
 export const INVERSION = 0x04;
@@ -94,6 +101,46 @@ function transfer(
   registers.write32(DMA_COUNT, length);
   registers.write32(DMA_COMMAND, COMMAND_START | COMMAND_INTERRUPT | direction);
   return interrupted(device);
+}
+
+/** The pieces of a part of what some segments make up together. */
+export function pieces(segments: readonly DmaSegment[], offset: number, length: number): DmaSegment[] {
+  const found: DmaSegment[] = [];
+  let position = 0;
+  for (const segment of segments) {
+    const begin = Math.max(offset, position);
+    const end = Math.min(offset + length, position + segment.length);
+    if (begin < end) {
+      found.push({ dmaAddress: segment.dmaAddress + BigInt(begin - position), length: end - begin });
+    }
+    position += segment.length;
+  }
+  return found;
+}
+
+/** Copies memory in several pieces to the start of the device's own. */
+export async function gather(device: DmaDevice, segments: readonly DmaSegment[]): Promise<void> {
+  let offset = 0;
+  for (const { dmaAddress, length } of segments) {
+    await toDevice(device, dmaAddress, length, offset);
+    offset += length;
+  }
+}
+
+/** Copies the start of the device's own memory to memory in several pieces. */
+export async function scatter(device: DmaDevice, segments: readonly DmaSegment[]): Promise<void> {
+  let offset = 0;
+  for (const { dmaAddress, length } of segments) {
+    await fromDevice(device, dmaAddress, length, offset);
+    offset += length;
+  }
+}
+
+/** What the start of the device's own memory holds, by way of memory that needs no sync. */
+export async function deviceMemory(device: DmaDevice, length: number): Promise<Buffer> {
+  using buffer = device.alloc(length);
+  await fromDevice(device, buffer.dmaAddress, length);
+  return Buffer.from(buffer.bytes);
 }
 
 /** What the module counts for a device. */

@@ -4,15 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { eventually } from './children.js';
 import { counters, findEdu, memFree, NOTHING } from './edu.js';
+import { seed } from './random.js';
 
 const COUNT = 1000;
-const seed = process.env['IOSPACE_SEED'] ?? String(randomInt(1, 2 ** 31));
 
 /** What else a machine does meanwhile with its memory. */
 const NOISE = 4 << 20;
@@ -37,7 +36,9 @@ function free(): number {
 test(`${COUNT} sequences, IOSPACE_SEED=${seed}`, async () => {
   const program = fileURLToPath(new URL('sequences.js', import.meta.url));
   const [said, tables, before] = [patLines(), linearTables(), free()];
-  const { status } = spawnSync(process.execPath, [program, seed, String(COUNT)], { stdio: 'inherit' });
+  const { status } = spawnSync(process.execPath, [program, String(seed), String(COUNT)], {
+    stdio: 'inherit',
+  });
   assert.equal(status, 0);
 
   assert.deepEqual(counters(findEdu().name), NOTHING);

@@ -10,6 +10,7 @@ import assert from 'node:assert/strict';
 import { DmaDevice, type MemoryType, type ReservedArena, type WindowType } from 'iospace';
 import * as raw from 'iospace/raw';
 import { counters, findEdu, NOTHING } from './edu.js';
+import { randomFrom } from './random.js';
 import { memoryNumbers, pageSize, witness, wordOf, words } from './witness.js';
 
 const { PROT_READ, PROT_WRITE, MAP_SHARED } = raw.constants;
@@ -34,21 +35,7 @@ const inSeveral = [...inOnePiece, 64, 600];
 const [, , seed = '1', count = '1'] = process.argv;
 const info = findEdu();
 
-let state = Number(seed);
-
-/** A number of 32 bits. Marsaglia, "Xorshift RNGs", 2003. */
-function random(): number {
-  state ^= state << 13;
-  state ^= state >>> 17;
-  state ^= state << 5;
-  return state >>> 0;
-}
-
-const below = (limit: number): number => random() % limit;
-
-function pick<T>(from: readonly T[]): T {
-  return from[below(from.length)] as T;
-}
+const { below, pick } = randomFrom(Number(seed));
 
 /** A buffer or a window, until it is neither named nor mapped. */
 interface Item {
