@@ -1,13 +1,17 @@
 /** The device goes while it is open, mapped and awaited. Nobody is hurt, and everybody is told. */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { closeSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import { DmaDevice, listDevices } from 'iospace';
+import * as raw from 'iospace/raw';
 import { eventually } from './children.js';
 import { counters, findEdu, interrupted, NOTHING, openEdu, raise, SOON } from './edu.js';
 import { holdEach } from './holdings.js';
+import { untouched, vmPin } from './user-memory.js';
 import { isFilledWith } from './witness.js';
+
+const { PROT_READ, PROT_WRITE, MAP_SHARED } = raw.constants;
 
 const { device: busName } = findEdu();
 const KIND = 64 * 1024;
@@ -57,6 +61,60 @@ test('everything that was open answers ENODEV, and memory of every kind stays re
       undefined,
     );
     assert.throws(() => DmaDevice.open(busName), { code: 'ENOENT' });
+    device.close();
+  } finally {
+    await bind();
+  }
+  assert.deepEqual(counters(findEdu().name), NOTHING);
+});
+
+test('mappings of the program, and imports, end with the device; what they were of stays', async () => {
+  const pinned = vmPin();
+  using device = openEdu();
+  using other = DmaDevice.open('iospace0');
+  using memory = untouched(KIND);
+  memory.bytes.fill(0x11);
+  using mapping = device.mapUser(memory.bytes, 'bidirectional');
+  using theirs = other.alloc(KIND, { memory: 'cached' });
+  theirs.bytes.fill(0x22);
+  const theirFd = theirs.exportDmaBuf();
+  using imported = device.importDmaBuf(theirFd);
+  closeSync(theirFd);
+  assert.equal(vmPin(), pinned + KIND);
+
+  unbind();
+  try {
+    assert.equal(vmPin(), pinned);
+    assert.ok(isFilledWith(memory.bytes, 0x11));
+    assert.ok(isFilledWith(theirs.bytes, 0x22) && isFilledWith(imported.bytes, 0x22));
+    for (const use of [() => device.mapUser(memory.bytes, 'toDevice')]) {
+      assert.throws(use, { code: 'ENODEV' });
+    }
+    mapping.unmap();
+    imported.release();
+  } finally {
+    await bind();
+  }
+  assert.deepEqual(counters(findEdu().name), NOTHING);
+});
+
+test('of an exported buffer those who have it attached keep it; others get ENODEV, and see zeros', async () => {
+  using device = openEdu();
+  using other = DmaDevice.open('iospace0');
+  const buffer = device.alloc(KIND, { memory: 'cached' });
+  buffer.bytes.fill(0x33);
+  const fd = buffer.exportDmaBuf();
+  using view = raw.mmap(fd, KIND, PROT_READ | PROT_WRITE, MAP_SHARED);
+  using imported = other.importDmaBuf(fd);
+  const { segments } = imported;
+
+  unbind();
+  try {
+    assert.ok(isFilledWith(view.bytes, 0) && isFilledWith(imported.bytes, 0));
+    assert.deepEqual(imported.segments, segments);
+    assert.throws(() => other.importDmaBuf(fd), { code: 'ENODEV' });
+    imported.release();
+    closeSync(fd);
     device.close();
   } finally {
     await bind();
