@@ -8,7 +8,9 @@
  * them all, IOSPACE_MACHINES=debug those with the debug kernel.
  */
 import { execFileSync } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, type TestContext, test } from 'vitest';
 import { type Arch, Machine } from '../lib/lab/index.js';
@@ -21,6 +23,7 @@ import { Witness } from './witness.js';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 const edu = `${root}build/examples/edu.js`;
+const acquire = `${root}build/examples/acquire.js`;
 
 const programs = readdirSync(`${root}test/guest`)
   .filter((name) => name.endsWith('.test.ts'))
@@ -41,6 +44,7 @@ function buildPrograms(directory: 'abi' | 'guest', arch: Arch, out: string): voi
 describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   const { arch } = kernelOf(boot);
   const abi = `${root}build/abi/${arch}`;
+  const scratch = mkdtempSync(join(tmpdir(), 'iospace-guest-'));
   let machine: Machine;
   let witness: Witness;
 
@@ -48,12 +52,13 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
     buildPrograms('abi', arch, abi);
     // Where the programs of test/guest look for it.
     buildPrograms('guest', arch, `${root}build/mappings/${nodeArch[arch]}`);
-    machine = await Machine.boot({ devices: ['edu'], ...boot, mounts: [root] });
+    machine = await Machine.boot({ devices: ['edu'], ...boot, mounts: [root, `${scratch}:/scratch:rw`] });
     witness = await Witness.of(machine);
   });
   afterAll(async () => {
     await witness?.close();
     await machine?.close();
+    rmSync(scratch, { recursive: true });
   });
 
   async function passes({ task }: TestContext, argv: string[], timeout: number): Promise<void> {
@@ -73,6 +78,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
     expect(code).toBe(1);
     expect(stderr).toContain('first at byte 1234');
   });
+  test('examples/acquire.ts', (context) => passes(context, ['node', acquire], 60));
   test.for(programs)('test/guest/%s', (name, context) =>
     passes(context, ['node', `${root}build/guest/${name}`], 120),
   );
