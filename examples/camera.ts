@@ -20,7 +20,7 @@ import { Camera, findCameras, V4L2_PIX_FMT_RGB24 } from './v4l2.js';
 
 /** While one is read the camera writes the others. */
 const BUFFERS = 4;
-/** Milliseconds. */
+/** Milliseconds until a frame comes. */
 const PATIENCE = 10_000;
 
 // linux/dma-buf.h

@@ -17,6 +17,8 @@ import { fds } from 'iospace/shm';
 
 const { MAP_SHARED, PROT_READ, PROT_WRITE } = constants;
 const BYTES = 1 << 20;
+/** Milliseconds: an emulated machine takes its time to start a process. */
+const PATIENCE = 60_000;
 const GREETING = 'written by another process';
 
 // linux/dma-buf.h
@@ -35,7 +37,7 @@ async function parent(): Promise<void> {
   try {
     const child = fork(new URL(import.meta.url), [path]);
     const ended = once(child, 'exit');
-    await fds.send(path, [fd], { timeout: 10_000 });
+    await fds.send(path, [fd], { timeout: PATIENCE });
     const [code] = await ended;
     const text = Buffer.from(buffer.bytes.subarray(0, GREETING.length)).toString();
     if (code !== 0 || text !== GREETING || buffer.bytes[BYTES - 1] !== 0xff) {
@@ -50,7 +52,7 @@ async function parent(): Promise<void> {
 
 /** The child, who has nothing but the path. */
 async function child(path: string): Promise<void> {
-  const [fd = -1] = await fds.receive(path, { timeout: 10_000 });
+  const [fd = -1] = await fds.receive(path, { timeout: PATIENCE });
   using memory = mmap(fd, fstatSync(fd).size, PROT_READ | PROT_WRITE, MAP_SHARED);
   ioctl(fd, DMA_BUF_IOCTL_SYNC, new BigUint64Array([DMA_BUF_SYNC_WRITE]));
   memory.bytes.fill(0xff);

@@ -73,7 +73,7 @@ test.each([
 
 test('examples/send-buffer.ts', async () => {
   const { code, stdout, stderr } = await machine.run(['node', `${root}build/examples/send-buffer.js`], {
-    timeout: 60,
+    timeout: 120,
   });
   expect(code, stderr).toBe(0);
   expect(stdout).toMatch(/^1048576 bytes in \d+ segments: written by another process$/m);
