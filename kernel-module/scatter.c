@@ -69,16 +69,26 @@ static unsigned long iospace_scatter_run(const struct iospace_run *run,
 	return count;
 }
 
-/* The kernel warns of what can neither be reached nor bounced. */
-static bool iospace_scatter_reaches(const struct iospace_run *run,
-				    unsigned long first, unsigned long count)
+/*
+ * Can the device's bounce buffers be reached? They lie below 4 GiB, or, where the
+ * kernel takes the lowest zone for what all devices reach, in that.
+ */
+static bool iospace_scatter_can_bounce(struct iospace_device *idev)
 {
-	struct iospace_device *idev = run->idev;
-	phys_addr_t start = page_to_phys(run->pages[first]);
+	u64 highest = IS_ENABLED(CONFIG_X86) ?
+			      iospace_zone_limit(IOSPACE_ZONE_DMA32) :
+			      iospace_zone_least_limit();
 
-	return run->demand->translating ||
-	       idev->max_segment < (UINT_MAX & PAGE_MASK) ||
-	       phys_to_dma(idev->dev, start + (count << PAGE_SHIFT) - 1) <=
+	return idev->max_segment < (UINT_MAX & PAGE_MASK) &&
+	       phys_to_dma(idev->dev, highest) <= idev->dma_mask;
+}
+
+/* Highest address of pages that can be mapped: beyond it the kernel warns. */
+static u64 iospace_scatter_reach(struct iospace_device *idev,
+				 const struct iospace_demand *demand)
+{
+	return demand->translating || iospace_scatter_can_bounce(idev) ?
+		       U64_MAX :
 		       idev->dma_mask;
 }
 
@@ -112,6 +122,7 @@ static int iospace_scatter_make_table(struct iospace_scatter *scatter,
 		.max_pages = iospace_scatter_max_entry(scatter->idev, demand) >>
 			     PAGE_SHIFT,
 	};
+	u64 reach = iospace_scatter_reach(scatter->idev, demand);
 	unsigned long at, pages_of;
 	size_t offset = scatter->offset;
 	struct scatterlist *entry;
@@ -123,7 +134,8 @@ static int iospace_scatter_make_table(struct iospace_scatter *scatter,
 
 	for (at = 0; at < run.page_count; at += pages_of) {
 		pages_of = iospace_scatter_run(&run, at);
-		if (!iospace_scatter_reaches(&run, at, pages_of))
+		if (phys_to_dma(scatter->idev->dev,
+				page_to_phys(pages[at + pages_of - 1])) > reach)
 			return -EOPNOTSUPP;
 		count++;
 	}

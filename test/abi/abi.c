@@ -361,6 +361,7 @@ static const struct {
 	{ "placement", test_placement },
 	{ "registers", test_registers },
 	{ "interrupts", test_interrupts },
+	{ "user", test_user },
 	{ "transfer", test_transfer },
 	{ "compat", test_compat },
 	{ "pool", test_pool },

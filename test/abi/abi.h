@@ -117,6 +117,7 @@ void test_dmabuf(void);
 void test_placement(void);
 void test_registers(void);
 void test_interrupts(void);
+void test_user(void);
 void test_transfer(void);
 void test_compat(void);
 void test_pool(void);
