@@ -56,6 +56,8 @@ class Limit {
   readonly #path: string;
   readonly #signal: AbortSignal | undefined;
   readonly #timer: NodeJS.Timeout | undefined;
+  /** What it waits for, as the error of the timeout says it. */
+  missing = '';
   /** Why the call is over. */
   #reason: unknown;
   /** Rejects what is being waited for. */
@@ -68,7 +70,8 @@ class Limit {
     this.#path = path;
     this.#signal = signal === undefined ? undefined : checkSignal(signal);
     if (checkTimeout(timeout) !== undefined) {
-      this.#timer = setTimeout(() => this.#end(systemError(errno.ETIMEDOUT, operation, { path })), timeout);
+      const timedOut = () => systemError(errno.ETIMEDOUT, operation, { path, hint: this.missing });
+      this.#timer = setTimeout(() => this.#end(timedOut()), timeout);
     }
     this.#signal?.addEventListener('abort', this.#onAbort);
     if (this.#signal?.aborted === true) {
@@ -176,7 +179,9 @@ async function receive(path: string, options?: PassOptions): Promise<number[]> {
   const native = binding();
   const limit = new Limit(native, 'fds.receive', path, options);
   try {
+    limit.missing = 'somebody has the lock of the directory';
     const receiver = await limit.opened(['EAGAIN'], receiveHints, () => new native.DescriptorReceiver(path));
+    limit.missing = 'nobody has sent anything';
     try {
       return await limit.seen(receiver, receiveHints, () => receiver.receive());
     } finally {
@@ -208,7 +213,9 @@ async function send(path: string, fds: readonly number[], options?: PassOptions)
   const connect = () => new native.DescriptorSender(path, descriptors);
   try {
     for (;;) {
+      limit.missing = 'nobody receives there';
       const sender = await limit.opened(notYetThere, sendHints, connect);
+      limit.missing = 'the receiver has not answered';
       try {
         await limit.seen(sender, sendHints, () => sender.isAnswered() || undefined);
         return;
