@@ -55,12 +55,15 @@ struct iospace_share {
  * @dev: The device
  * @direction: Who writes
  * @table: The mapping
+ * @shown: A copy of it, the importer's: a kernel that debugs dma-bufs makes the pages
+ *         in it unreadable meanwhile
  */
 struct iospace_reach {
 	struct list_head node;
 	struct device *dev;
 	enum dma_data_direction direction;
 	struct sg_table table;
+	struct sg_table shown;
 };
 
 static struct page **iospace_share_pages(struct iospace_share *share)
@@ -103,6 +106,26 @@ static bool iospace_share_is_near(struct iospace_share *share,
 	return true;
 }
 
+static int iospace_reach_show(struct iospace_reach *reach)
+{
+	struct scatterlist *from, *to;
+	int i, ret;
+
+	ret = sg_alloc_table(&reach->shown, reach->table.orig_nents,
+			     GFP_KERNEL);
+	if (ret)
+		return ret;
+	to = reach->shown.sgl;
+	for_each_sgtable_sg(&reach->table, from, i) {
+		sg_set_page(to, sg_page(from), from->length, from->offset);
+		sg_dma_address(to) = sg_dma_address(from);
+		sg_dma_len(to) = sg_dma_len(from);
+		to = sg_next(to);
+	}
+	reach->shown.nents = reach->table.nents;
+	return 0;
+}
+
 /*
  * The kernel's debugging takes several mappings of one page for a mistake, unless
  * they say that they see to the caches themselves: so do these.
@@ -124,10 +147,11 @@ static int iospace_reach_map(struct iospace_reach *reach,
 		return ret;
 	ret = dma_map_sgtable(reach->dev, &reach->table, reach->direction,
 			      DMA_ATTR_SKIP_CPU_SYNC | DMA_ATTR_NO_WARN);
-	if (ret) {
-		sg_free_table(&reach->table);
-		return ret;
-	}
+	if (ret)
+		goto free_table;
+	ret = iospace_reach_show(reach);
+	if (ret)
+		goto unmap_table;
 
 	mutex_lock(&share->lock);
 	dma_sync_sgtable_for_device(reach->dev, &reach->table,
@@ -135,6 +159,13 @@ static int iospace_reach_map(struct iospace_reach *reach,
 	list_add_tail(&reach->node, &share->reaches);
 	mutex_unlock(&share->lock);
 	return 0;
+
+unmap_table:
+	dma_unmap_sgtable(reach->dev, &reach->table, reach->direction,
+			  DMA_ATTR_SKIP_CPU_SYNC);
+free_table:
+	sg_free_table(&reach->table);
+	return ret;
 }
 
 static struct sg_table *iospace_share_map(struct dma_buf_attachment *attachment,
@@ -155,7 +186,7 @@ static struct sg_table *iospace_share_map(struct dma_buf_attachment *attachment,
 	reach->direction = direction;
 	ret = iospace_reach_map(reach, share);
 	if (!ret)
-		return &reach->table;
+		return &reach->shown;
 
 	kfree(reach);
 	return ERR_PTR(ret);
@@ -168,16 +199,17 @@ static void iospace_share_unmap(struct dma_buf_attachment *attachment,
 {
 	struct iospace_share *share = attachment->dmabuf->priv;
 	struct iospace_reach *reach =
-		container_of(table, struct iospace_reach, table);
+		container_of(table, struct iospace_reach, shown);
 
 	mutex_lock(&share->lock);
 	list_del(&reach->node);
-	dma_sync_sgtable_for_cpu(reach->dev, table, reach->direction);
+	dma_sync_sgtable_for_cpu(reach->dev, &reach->table, reach->direction);
 	mutex_unlock(&share->lock);
 
-	dma_unmap_sgtable(reach->dev, table, reach->direction,
+	sg_free_table(&reach->shown);
+	dma_unmap_sgtable(reach->dev, &reach->table, reach->direction,
 			  DMA_ATTR_SKIP_CPU_SYNC);
-	sg_free_table(table);
+	sg_free_table(&reach->table);
 	kfree(reach);
 }
 
