@@ -50,7 +50,8 @@ export class DmaBuffer extends DmaSlice {
 
   /**
    * Makes a dma-buf of it, or of a part: a descriptor that other drivers and processes take (`VIDIOC_QBUF`, `fds.send()` of
-   * `iospace/shm`, {@link DmaDevice.importDmaBuf}). It is the caller's (`fs.closeSync`), and close-on-exec.
+   * `iospace/shm`, {@link DmaDevice.importDmaBuf}). It is close-on-exec, and the caller's: `fs.closeSync()`
+   * it, also in a worker, whose end does not.
    *
    * The dma-buf keeps its pages, which stay charged to this device's limits, until its last descriptor, mapping and
    * attachment is gone, whatever becomes of the buffer, the process and the device. It is whole pages: where the buffer
