@@ -17,6 +17,14 @@
 
 #define IOSPACE_MAX_ORDER ilog2(MAX_ORDER_NR_PAGES)
 
+/*
+ * Largest block of pages that have one count. To unmap and free such a block takes
+ * a fraction of what its pages take one by one, but a pinned page keeps all of it.
+ * Less than a huge page: a fault must never map one by a single entry, which the
+ * kernel does not count in mappings like ours.
+ */
+#define IOSPACE_BLOCK_ORDER get_order(SZ_1M)
+
 /**
  * struct iospace_cached - A cached buffer
  * @buffer: What it is to others
@@ -34,13 +42,15 @@ static struct iospace_cached *iospace_cached_of(struct iospace_buffer *buffer)
 	return container_of(buffer, struct iospace_cached, buffer);
 }
 
+/* Of what is more than it takes only the beginning is kept. */
 static void iospace_cached_add_block(struct iospace_pages *pages,
 				     struct page *page, unsigned int order,
 				     unsigned long *count)
 {
 	unsigned long i;
 
-	split_page(page, order);
+	if (!PageCompound(page))
+		split_page(page, order);
 	for (i = 0; i < 1UL << order; i++) {
 		if (*count < pages->count)
 			pages->array[(*count)++] = page + i;
@@ -73,16 +83,18 @@ static int iospace_cached_get_pages(struct iospace_device *idev,
 	if (least > IOSPACE_MAX_ORDER)
 		return -ENOMEM;
 
-	for (order = IOSPACE_MAX_ORDER; count < pages->count;) {
+	for (order = IOSPACE_BLOCK_ORDER; count < pages->count;) {
 		gfp_t gfp = IOSPACE_GFP_MAPPED | __GFP_ZERO | __GFP_NOWARN |
 			    iospace_zone_gfp(zone);
+		unsigned long missing = pages->count - count;
 
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		cond_resched();
 
-		order = max(least, min_t(unsigned int, order,
-					 ilog2(pages->count - count)));
+		order = max(least, min_t(unsigned int, order, ilog2(missing)));
+		if (order <= IOSPACE_BLOCK_ORDER && 1UL << order <= missing)
+			gfp |= __GFP_COMP;
 		page = alloc_pages(gfp | (order > least ? __GFP_NORETRY :
 							  __GFP_RETRY_MAYFAIL),
 				   order);

@@ -2,9 +2,10 @@
 /*
  * Pages: ordinary memory that a buffer and its dma-bufs share.
  *
- * Whoever uses them last puts them, and ends what is charged for them. Each page
- * has a count of its own: user space may pin it, and it outlives them then. Used
- * by more than one only under memory_lock.
+ * Whoever uses them last puts them, and ends what is charged for them. Each page,
+ * or block of pages that the allocator gave as one, has a count of its own: user
+ * space may pin it, and it outlives them then. Used by more than one only under
+ * memory_lock.
  */
 #include <linux/bitops.h>
 #include <linux/mm.h>
@@ -15,17 +16,14 @@
 /** iospace_pages_create() - Room for @count pages, for one user; or NULL */
 struct iospace_pages *iospace_pages_create(unsigned long count)
 {
+	size_t size = struct_size((struct iospace_pages *)NULL, array, count);
 	struct iospace_pages *pages;
 
-	pages = kvzalloc(struct_size(pages, array, count), GFP_KERNEL_ACCOUNT);
+	pages = kvzalloc(size + BITS_TO_LONGS(count) * sizeof(*pages->lent),
+			 GFP_KERNEL_ACCOUNT);
 	if (!pages)
 		return NULL;
-	pages->lent = kvcalloc(BITS_TO_LONGS(count), sizeof(*pages->lent),
-			       GFP_KERNEL_ACCOUNT);
-	if (!pages->lent) {
-		kvfree(pages);
-		return NULL;
-	}
+	pages->lent = (unsigned long *)(pages->array + count);
 	pages->users = 1;
 	pages->count = count;
 	return pages;
@@ -34,14 +32,14 @@ struct iospace_pages *iospace_pages_create(unsigned long count)
 /** iospace_pages_clear() - Put the pages that there are, from the first on */
 void iospace_pages_clear(struct iospace_pages *pages)
 {
-	unsigned long i;
+	unsigned long i, block;
 
-	for (i = 0; i < pages->count && pages->array[i]; i++) {
+	for (i = 0; i < pages->count && pages->array[i]; i += block) {
+		block = compound_nr(pages->array[i]);
 		put_page(pages->array[i]);
-		pages->array[i] = NULL;
-		if (!(i % 1024))
-			cond_resched();
+		cond_resched();
 	}
+	memset(pages->array, 0, i * sizeof(*pages->array));
 }
 
 /** iospace_pages_lend() - Note whose turn begins: the device's, or the CPU's */
@@ -61,6 +59,5 @@ void iospace_pages_put(struct iospace_pages *pages)
 		return;
 	iospace_pages_clear(pages);
 	iospace_charge_end(&pages->charge);
-	kvfree(pages->lent);
 	kvfree(pages);
 }

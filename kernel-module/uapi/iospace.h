@@ -559,8 +559,9 @@ struct iospace_import {
  *
  * Ends the handle at once; it may be given out again later. Memory that is
  * still mapped stays, and stays charged, until its last mapping goes. Cached
- * pages that the kernel still works on for a program stay too, uncharged. The
- * caller states by this call that the device no longer uses the memory.
+ * pages that the kernel still works on for a program stay too, each with up to a
+ * mebibyte around it, uncharged. The caller states by this call that the device no
+ * longer uses the memory.
  */
 struct iospace_free {
 	__u32 size;
