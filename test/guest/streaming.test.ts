@@ -72,13 +72,15 @@ test('out of memory of every kind, and into it; what lies beside it stays as it 
   using device = openEdu();
   const kinds = everyUserMemory(2 * pageSize + 100);
   const targets = kinds.filter(({ isWritable, isAligned }) => isWritable && (isAligned || line === 1));
-  for (const [index, source] of kinds.entries()) {
-    const target = targets[(index + 1) % targets.length];
-    assert.ok(target !== undefined);
-    await outAndBack(device, source, target);
-  }
-  for (const kind of kinds) {
-    kind[Symbol.dispose]();
+  try {
+    for (const [index, source] of kinds.entries()) {
+      const others = targets.filter((target) => target !== source);
+      await outAndBack(device, source, others[index % others.length] as UserMemory);
+    }
+  } finally {
+    for (const kind of kinds) {
+      kind[Symbol.dispose]();
+    }
   }
 });
 
