@@ -337,6 +337,15 @@ static const struct vm_operations_struct iospace_share_vm_ops = {
 	.fault = iospace_share_fault,
 };
 
+/** iospace_export_is_mapped() - Is @vma a dma-buf of the device's memory? */
+bool iospace_export_is_mapped(struct iospace_device *idev,
+			      const struct vm_area_struct *vma)
+{
+	const struct iospace_share *share = vma->vm_private_data;
+
+	return vma->vm_ops == &iospace_share_vm_ops && share->idev == idev;
+}
+
 /* @vma may be of another driver's file, which can be written. */
 static int iospace_share_mmap(struct dma_buf *dmabuf,
 			      struct vm_area_struct *vma)

@@ -712,6 +712,8 @@ struct iospace_buffer *iospace_export_original(struct dma_buf *dmabuf,
 					       struct iospace_device *idev,
 					       struct iospace_scatter *slice,
 					       u64 *offset);
+bool iospace_export_is_mapped(struct iospace_device *idev,
+			      const struct vm_area_struct *vma);
 void iospace_export_revoke(struct iospace_device *idev);
 int iospace_import_open(struct iospace_file *file, void *args);
 void iospace_import_finish(struct iospace_file *file, void *args,
@@ -724,6 +726,11 @@ static inline int iospace_export_open(struct iospace_file *file, void *args)
 static inline void iospace_export_finish(struct iospace_file *file, void *args,
 					 bool answered)
 {
+}
+static inline bool iospace_export_is_mapped(struct iospace_device *idev,
+					    const struct vm_area_struct *vma)
+{
+	return false;
 }
 static inline void iospace_export_revoke(struct iospace_device *idev) {}
 static inline int iospace_import_open(struct iospace_file *file, void *args)

@@ -162,12 +162,14 @@ static void iospace_user_unpin(struct iospace_user *user, bool written)
 	}
 }
 
-/* Memory of this device that can be pinned: a cached buffer. */
+/* Memory of this device that can be pinned: a cached buffer, also as a dma-buf. */
 static bool iospace_user_is_own(struct iospace_device *idev,
 				struct vm_area_struct *vma)
 {
 	struct iospace_file *file;
 
+	if (iospace_export_is_mapped(idev, vma))
+		return true;
 	if (!vma->vm_file || vma->vm_file->f_op != &iospace_file_operations ||
 	    vma->vm_flags & (VM_IO | VM_PFNMAP))
 		return false;

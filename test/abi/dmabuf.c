@@ -290,6 +290,13 @@ static void test_mappings(int fd)
 	ok(*(uint64_t *)(whole + first) == first,
 	   "dma-buf: which brings the same pages again");
 
+	is_errno(ioctl(fd, IOSPACE_MAP_USER, &(struct iospace_map_user){
+		.size = sizeof(struct iospace_map_user),
+		.direction = TO_DEVICE,
+		.address = (uintptr_t)part,
+		.length = page_size }), EBUSY,
+		 "dma-buf: MAP_USER of what is this device's already");
+
 	ok(map(range, 6 * page_size, 0) == MAP_FAILED && errno == EINVAL,
 	   "dma-buf: mmap of more than there is");
 	ok(map(range, page_size, 5 * page_size) == MAP_FAILED && errno == EINVAL,
