@@ -190,11 +190,8 @@ static void iospace_cached_segments(struct iospace_buffer *buffer,
 static void iospace_cached_sync(struct iospace_buffer *buffer, u64 offset,
 				u64 length, u32 flags)
 {
-	struct iospace_cached *cached = iospace_cached_of(buffer);
-
-	iospace_pages_lend(cached->pages, offset, length,
-			   flags & IOSPACE_SYNC_FOR_DEVICE);
-	iospace_scatter_sync(&cached->scatter, offset, length, flags);
+	iospace_scatter_sync(&iospace_cached_of(buffer)->scatter, offset,
+			     length, flags);
 }
 
 static struct iospace_pages *iospace_cached_pages(struct iospace_buffer *buffer)

@@ -214,51 +214,9 @@ static void iospace_share_unmap(struct dma_buf_attachment *attachment,
 }
 
 /*
- * Takes back what its own device has the turn of, as long as there is a buffer. The
- * rest is the CPU's, who may have written what no device was ever to see.
- */
-static void iospace_share_take_own(struct iospace_share *share)
-{
-	struct iospace_pages *pages = share->pages;
-	unsigned long at = share->first, end = at + share->count, next;
-
-	mutex_lock(&share->idev->memory_lock);
-	for (; pages->scatter && pages->scatter->needs_sync; at = next) {
-		at = find_next_bit(pages->lent, end, at);
-		if (at >= end)
-			break;
-		next = find_next_zero_bit(pages->lent, end, at);
-		iospace_scatter_sync(pages->scatter, (u64)at << PAGE_SHIFT,
-				     (u64)(next - at) << PAGE_SHIFT,
-				     IOSPACE_SYNC_FOR_CPU);
-		iospace_pages_lend(pages, (u64)at << PAGE_SHIFT,
-				   (u64)(next - at) << PAGE_SHIFT, false);
-	}
-	mutex_unlock(&share->idev->memory_lock);
-}
-
-/* @written: By the CPU, in its turn */
-static void iospace_share_lend_own(struct iospace_share *share, bool written)
-{
-	const struct iospace_scatter *scatter;
-	u64 offset = (u64)share->first << PAGE_SHIFT;
-	size_t size = iospace_share_size(share);
-
-	mutex_lock(&share->idev->memory_lock);
-	scatter = share->pages->scatter;
-	if (scatter && scatter->needs_sync) {
-		iospace_pages_lend(share->pages, offset, size, true);
-		if (written)
-			iospace_scatter_sync(scatter, offset, size,
-					     IOSPACE_SYNC_FOR_DEVICE);
-	}
-	mutex_unlock(&share->idev->memory_lock);
-}
-
-/*
- * Where devices work on copies, the last one that is copied back stays. Those who
- * attached, and said that they write, come after its own device, of which nobody
- * knows. Whoever only writes wants nothing copied.
+ * Of those who attached. Its own device is its owner's, who alone knows what that
+ * has the turn of: to take what the device never had would put its stale copy, or
+ * nothing, in the place of what the CPU wrote.
  */
 static int iospace_share_begin_cpu_access(struct dma_buf *dmabuf,
 					  enum dma_data_direction direction)
@@ -268,7 +226,6 @@ static int iospace_share_begin_cpu_access(struct dma_buf *dmabuf,
 
 	if (direction == DMA_TO_DEVICE)
 		return 0;
-	iospace_share_take_own(share);
 	mutex_lock(&share->lock);
 	list_for_each_entry(reach, &share->reaches, node)
 		dma_sync_sgtable_for_cpu(reach->dev, &reach->table,
@@ -283,7 +240,6 @@ static int iospace_share_end_cpu_access(struct dma_buf *dmabuf,
 	struct iospace_share *share = dmabuf->priv;
 	struct iospace_reach *reach;
 
-	iospace_share_lend_own(share, direction != DMA_FROM_DEVICE);
 	if (direction == DMA_FROM_DEVICE)
 		return 0;
 	mutex_lock(&share->lock);
@@ -548,15 +504,13 @@ void iospace_export_finish(struct iospace_file *file, void *args, bool answered)
  * @dmabuf: Any dma-buf
  * @idev: The device, entered and not dead
  * @slice: @size is set; gets what the device sees of the dma-buf
- * @offset: Gets where in the buffer it begins
  *
  * Return: the buffer, with a reference, if it is this device's and still lives; else
  * NULL, or an error.
  */
 struct iospace_buffer *iospace_export_original(struct dma_buf *dmabuf,
 					       struct iospace_device *idev,
-					       struct iospace_scatter *slice,
-					       u64 *offset)
+					       struct iospace_scatter *slice)
 {
 	struct iospace_buffer *buffer = NULL;
 	struct iospace_share *share;
@@ -568,11 +522,10 @@ struct iospace_buffer *iospace_export_original(struct dma_buf *dmabuf,
 	if (share->idev != idev)
 		return NULL;
 
-	*offset = (u64)share->first << PAGE_SHIFT;
 	mutex_lock(&idev->memory_lock);
 	if (share->pages->buffer)
 		ret = iospace_scatter_slice(slice, share->pages->scatter,
-					    *offset);
+					    (u64)share->first << PAGE_SHIFT);
 	if (share->pages->buffer && !ret) {
 		buffer = share->pages->buffer;
 		kref_get(&buffer->kref);

@@ -19,8 +19,7 @@
  * @buffer: What it is to others
  * @scatter: What the device sees of it
  * @original: The buffer of this device that it is a part of, with a reference; or
- *            NULL, and the members after @offset are set
- * @offset: Where in @original it begins
+ *            NULL, and the other members are set
  * @dmabuf: With a reference
  * @attachment: To @dmabuf
  * @table: Of @attachment, and the exporter's
@@ -30,7 +29,6 @@ struct iospace_imported {
 	struct iospace_buffer buffer;
 	struct iospace_scatter scatter;
 	struct iospace_buffer *original;
-	u64 offset;
 	struct dma_buf *dmabuf;
 	struct dma_buf_attachment *attachment;
 	struct sg_table *table;
@@ -82,20 +80,14 @@ static int iospace_import_turn(struct iospace_buffer *buffer, u32 flags)
 	struct iospace_scatter *scatter = &imported->scatter;
 	int ret = 0;
 
-	if (imported->original) {
-		imported->original->ops->sync(imported->original,
-					      imported->offset, scatter->size,
-					      flags);
-		return 0;
-	}
-	if (flags & IOSPACE_SYNC_FOR_CPU)
+	if (!imported->original && flags & IOSPACE_SYNC_FOR_CPU)
 		ret = dma_buf_begin_cpu_access(imported->dmabuf,
 					       scatter->direction);
 	if (ret)
 		return ret;
-	if (imported->bounced)
+	if (imported->original || imported->bounced)
 		iospace_scatter_sync(scatter, 0, scatter->size, flags);
-	if (flags & IOSPACE_SYNC_FOR_DEVICE)
+	if (!imported->original && flags & IOSPACE_SYNC_FOR_DEVICE)
 		ret = dma_buf_end_cpu_access(imported->dmabuf,
 					     scatter->direction);
 	return ret;
@@ -162,8 +154,7 @@ static int iospace_import_reach(struct iospace_imported *imported)
 	int ret;
 
 	original = iospace_export_original(imported->dmabuf,
-					   imported->buffer.idev, scatter,
-					   &imported->offset);
+					   imported->buffer.idev, scatter);
 	if (IS_ERR(original))
 		return PTR_ERR(original);
 	if (original) {

@@ -486,18 +486,16 @@ struct iospace_scatter {
  * @scatter: What its device sees of them, until then
  * @users: The buffer, and dma-bufs
  * @charge: From then on
- * @lent: Bit for each page of which the device has the turn; by atomic operations
  * @count: Of @array
  * @array: The pages
  *
- * Under memory_lock, but for @lent, @count and @array.
+ * Under memory_lock, but for @count and @array, which stay.
  */
 struct iospace_pages {
 	struct iospace_buffer *buffer;
 	const struct iospace_scatter *scatter;
 	unsigned int users;
 	struct iospace_charge charge;
-	unsigned long *lent;
 	unsigned long count;
 	struct page *array[];
 };
@@ -612,8 +610,6 @@ void iospace_scatter_sync(const struct iospace_scatter *scatter, u64 offset,
 /* pages.c */
 struct iospace_pages *iospace_pages_create(unsigned long count);
 void iospace_pages_clear(struct iospace_pages *pages);
-void iospace_pages_lend(struct iospace_pages *pages, u64 offset, u64 length,
-			bool lent);
 void iospace_pages_put(struct iospace_pages *pages);
 
 /* cached.c */
@@ -710,8 +706,7 @@ void iospace_export_finish(struct iospace_file *file, void *args,
 			   bool answered);
 struct iospace_buffer *iospace_export_original(struct dma_buf *dmabuf,
 					       struct iospace_device *idev,
-					       struct iospace_scatter *slice,
-					       u64 *offset);
+					       struct iospace_scatter *slice);
 bool iospace_export_is_mapped(struct iospace_device *idev,
 			      const struct vm_area_struct *vma);
 void iospace_export_revoke(struct iospace_device *idev);

@@ -7,7 +7,6 @@
  * space may pin it, and it outlives them then. Used by more than one only under
  * memory_lock.
  */
-#include <linux/bitops.h>
 #include <linux/mm.h>
 #include <linux/slab.h>
 
@@ -16,14 +15,11 @@
 /** iospace_pages_create() - Room for @count pages, for one user; or NULL */
 struct iospace_pages *iospace_pages_create(unsigned long count)
 {
-	size_t size = struct_size((struct iospace_pages *)NULL, array, count);
 	struct iospace_pages *pages;
 
-	pages = kvzalloc(size + BITS_TO_LONGS(count) * sizeof(*pages->lent),
-			 GFP_KERNEL_ACCOUNT);
+	pages = kvzalloc(struct_size(pages, array, count), GFP_KERNEL_ACCOUNT);
 	if (!pages)
 		return NULL;
-	pages->lent = (unsigned long *)(pages->array + count);
 	pages->users = 1;
 	pages->count = count;
 	return pages;
@@ -40,16 +36,6 @@ void iospace_pages_clear(struct iospace_pages *pages)
 		cond_resched();
 	}
 	memset(pages->array, 0, i * sizeof(*pages->array));
-}
-
-/** iospace_pages_lend() - Note whose turn begins: the device's, or the CPU's */
-void iospace_pages_lend(struct iospace_pages *pages, u64 offset, u64 length,
-			bool lent)
-{
-	unsigned long i, last = (offset + length - 1) >> PAGE_SHIFT;
-
-	for (i = offset >> PAGE_SHIFT; i <= last; i++)
-		assign_bit(i, pages->lent, lent);
 }
 
 /** iospace_pages_put() - End one use */

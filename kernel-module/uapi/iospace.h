@@ -501,10 +501,11 @@ enum iospace_export_flags {
  * Makes a dma-buf of a part of a cached buffer, for other drivers and processes.
  * It keeps the pages, and they stay charged, until the last descriptor, mapping and
  * attachment is gone, whatever becomes of the buffer, the open file and the
- * device. Its DMA_BUF_IOCTL_SYNC also takes from, and hands to, this device; FREE
- * takes nothing from it. When the device goes, drivers that attached keep what they
- * have; new ones get ENODEV, and mappings show zeros. EOPNOTSUPP: other memory than
- * cached, or a kernel without dma-buf.
+ * device. Its DMA_BUF_IOCTL_SYNC hands over to, and takes from, the devices that
+ * attached; this one has its turn by SYNC, as before. FREE takes nothing from it.
+ * When the device goes, drivers that attached keep what they have; new ones get
+ * ENODEV, and mappings show zeros. EOPNOTSUPP: other memory than cached, or a kernel
+ * without dma-buf.
  */
 struct iospace_export {
 	__u32 size;

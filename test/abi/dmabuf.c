@@ -65,16 +65,23 @@ static int import_fd(int fd, int dmabuf, uint32_t direction,
 	return ioctl(fd, IOSPACE_IMPORT, import);
 }
 
-static int sync_whole(int fd, uint32_t handle, uint32_t flags)
+static int sync_page(int fd, uint32_t handle, uint64_t offset, uint32_t flags)
 {
 	struct iospace_sync sync = {
 		.size = sizeof(sync),
 		.flags = flags,
 		.handle = handle,
+		.offset = offset,
 		.length = page_size,
 	};
 
 	return ioctl(fd, IOSPACE_SYNC, &sync);
+}
+
+/* An import: all of it changes hands. */
+static int sync_whole(int fd, uint32_t handle, uint32_t flags)
+{
+	return sync_page(fd, handle, 0, flags);
 }
 
 static int sync_dmabuf(int dmabuf, uint64_t flags)
@@ -361,7 +368,7 @@ static bool is_bounced(void)
 	return strstr(line, "swiotlb=force");
 }
 
-/* What its own device writes and reads is handed over by the dma-buf too. */
+/* Its own device has its turn by SYNC alone. */
 static void test_own_transfers(int fd, volatile uint8_t *edu)
 {
 	const uint64_t place = 2 * page_size;
@@ -378,14 +385,20 @@ static void test_own_transfers(int fd, volatile uint8_t *edu)
 	fill(view, EDU_BUFFER_SIZE, 1);
 	is_errno(sync_dmabuf(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW), 0,
 		 "dma-buf: and ends");
+	sync_page(fd, buffer.out_handle, place, IOSPACE_SYNC_FOR_DEVICE);
 	transfer(fd, edu, address, 0);
 	memset(view, 0xee, EDU_BUFFER_SIZE);
 	transfer(fd, edu, address, EDU_DMA_TO_MEMORY);
+	sync_dmabuf(dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	if (is_bounced())
 		ok(view[0] == 0xee, "dma-buf: stale before it is synced");
-	sync_dmabuf(dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+	sync_page(fd, buffer.out_handle, place, IOSPACE_SYNC_FOR_CPU);
 	ok(is_filled(view, EDU_BUFFER_SIZE, 1),
 	   "dma-buf: the bytes that went out came in");
+	memset(view, 0x43, EDU_BUFFER_SIZE);
+	sync_dmabuf(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
+	sync_dmabuf(dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
+	ok(view[0] == 0x43, "dma-buf: START takes nothing that nobody gave");
 	sync_dmabuf(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_READ);
 	munmap(view, page_size);
 	close(dmabuf);

