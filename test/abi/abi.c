@@ -112,6 +112,15 @@ bool read_file(const char *path, char *text, size_t size)
 	return true;
 }
 
+bool is_bounced(void)
+{
+	char line[1024];
+
+	if (!read_file("/proc/cmdline", line, sizeof(line)))
+		die("/proc/cmdline");
+	return strstr(line, "swiotlb=force");
+}
+
 void read_attribute(const char *name, char *text, size_t size)
 {
 	char path[128];
@@ -281,6 +290,50 @@ bool segments_keep(int fd, const struct iospace_alloc *buffer)
 	return good && sum == buffer->out_length;
 }
 
+int segments(int fd, uint32_t handle, uint32_t first, uint32_t count, void *to,
+	     struct iospace_segments *answer)
+{
+	*answer = (struct iospace_segments){
+		.size = sizeof(*answer),
+		.handle = handle,
+		.first = first,
+		.count = count,
+		.segments = (uintptr_t)to,
+	};
+	return ioctl(fd, IOSPACE_SEGMENTS, answer);
+}
+
+uint64_t address_of(int fd, uint32_t handle, uint64_t offset, uint64_t *room)
+{
+	struct iospace_segments answer;
+	struct iospace_segment segment;
+
+	for (uint32_t i = 0; !segments(fd, handle, i, 1, &segment, &answer); i++) {
+		if (offset < segment.length) {
+			if (room)
+				*room = segment.length - offset;
+			return segment.dma_addr + offset;
+		}
+		offset -= segment.length;
+	}
+	die("SEGMENTS");
+	return 0;
+}
+
+int sync_range(int fd, uint32_t handle, uint32_t flags, uint64_t offset,
+	       uint64_t length)
+{
+	struct iospace_sync sync = {
+		.size = sizeof(sync),
+		.flags = flags,
+		.handle = handle,
+		.offset = offset,
+		.length = length,
+	};
+
+	return ioctl(fd, IOSPACE_SYNC, &sync);
+}
+
 bool all_zero(const void *bytes, uint64_t length)
 {
 	const uint64_t *words = bytes;
@@ -342,6 +395,12 @@ void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *buffer)
 {
 	return alloc_mapped_as(fd, (struct iospace_alloc){
 		.memory = IOSPACE_MEMORY_COHERENT, .length = length }, buffer);
+}
+
+void *alloc_cached(int fd, uint64_t length, struct iospace_alloc *buffer)
+{
+	return alloc_mapped_as(fd, (struct iospace_alloc){
+		.memory = IOSPACE_MEMORY_CACHED, .length = length }, buffer);
 }
 
 void drop(int fd, void *address, const struct iospace_alloc *buffer)

@@ -20,6 +20,14 @@
 
 #include "iospace.h"
 
+#define MIB (1ULL << 20)
+
+enum {
+	TO_DEVICE = IOSPACE_DIRECTION_TO_DEVICE,
+	FROM_DEVICE = IOSPACE_DIRECTION_FROM_DEVICE,
+	BOTH_WAYS = IOSPACE_DIRECTION_BIDIRECTIONAL,
+};
+
 /* The device under test; its name changes when it is bound again. */
 struct device {
 	char name[32];     /* iospace1 */
@@ -54,6 +62,8 @@ bool write_file(const char *path, const char *text);
 /* Its first line. */
 bool read_file(const char *path, char *text, size_t size);
 void sleep_ms(long ms);
+/* Bounce buffers for everything: the device works on copies. */
+bool is_bounced(void);
 /* Waits until the thread, which stores its id there, waits in the kernel. */
 bool await_sleep(_Atomic pid_t *thread);
 
@@ -69,6 +79,7 @@ void *map(int fd, uint64_t length, uint64_t offset);
 void *alloc_mapped(int fd, uint64_t length, struct iospace_alloc *alloc);
 void *alloc_mapped_as(int fd, struct iospace_alloc ask,
 		      struct iospace_alloc *alloc);
+void *alloc_cached(int fd, uint64_t length, struct iospace_alloc *alloc);
 /* Unmaps and frees. */
 void drop(int fd, void *address, const struct iospace_alloc *alloc);
 
@@ -76,6 +87,12 @@ void drop(int fd, void *address, const struct iospace_alloc *alloc);
 int alloc_as(int fd, struct iospace_alloc ask, struct iospace_alloc *alloc);
 /* The segments are the whole buffer, and keep to what was asked for. */
 bool segments_keep(int fd, const struct iospace_alloc *buffer);
+int segments(int fd, uint32_t handle, uint32_t first, uint32_t count, void *to,
+	     struct iospace_segments *answer);
+/* Where the device finds @offset of a buffer. @room: gets what follows there; or NULL. */
+uint64_t address_of(int fd, uint32_t handle, uint64_t offset, uint64_t *room);
+int sync_range(int fd, uint32_t handle, uint32_t flags, uint64_t offset,
+	       uint64_t length);
 bool all_zero(const void *bytes, uint64_t length);
 
 /* QEMU's edu function: its registers, by mapping. */
@@ -108,6 +125,10 @@ void edu_start(volatile uint8_t *edu, uint64_t address, uint32_t length,
 	       uint32_t command);
 /* Interrupts, waits for it on @fd, and acknowledges. */
 bool edu_await(int fd, volatile uint8_t *edu, uint64_t *count);
+
+/* A whole transfer, of EDU_BUFFER_SIZE at the most; or ends the program. */
+void edu_transfer(int fd, volatile uint8_t *edu, uint64_t address,
+		  uint32_t length, uint32_t command);
 
 /* The groups. */
 void test_forms(void);

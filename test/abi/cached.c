@@ -10,41 +10,6 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#define MIB (1ULL << 20)
-
-static void *alloc_cached(int fd, uint64_t length, struct iospace_alloc *buffer)
-{
-	return alloc_mapped_as(fd, (struct iospace_alloc){
-		.memory = IOSPACE_MEMORY_CACHED, .length = length }, buffer);
-}
-
-static int segments(int fd, uint32_t handle, uint32_t first, uint32_t count,
-		    void *to, struct iospace_segments *answer)
-{
-	*answer = (struct iospace_segments){
-		.size = sizeof(*answer),
-		.handle = handle,
-		.first = first,
-		.count = count,
-		.segments = (uintptr_t)to,
-	};
-	return ioctl(fd, IOSPACE_SEGMENTS, answer);
-}
-
-static int sync_range(int fd, uint32_t handle, uint32_t flags, uint64_t offset,
-		      uint64_t length)
-{
-	struct iospace_sync sync = {
-		.size = sizeof(sync),
-		.flags = flags,
-		.handle = handle,
-		.offset = offset,
-		.length = length,
-	};
-
-	return ioctl(fd, IOSPACE_SYNC, &sync);
-}
-
 static void test_sizes(int fd)
 {
 	const uint64_t lengths[] = {
@@ -321,41 +286,11 @@ static void test_contiguous(int fd)
 	   "contiguous: nothing stays behind");
 }
 
-/* Where @offset of a cached buffer is, as the device sees it. */
-static uint64_t address_of(int fd, const struct iospace_alloc *buffer,
-			   uint64_t offset)
-{
-	struct iospace_segments answer;
-	struct iospace_segment segment;
-
-	for (uint32_t i = 0; !segments(fd, buffer->out_handle, i, 1, &segment,
-				       &answer); i++) {
-		if (offset < segment.length)
-			return segment.dma_addr + offset;
-		offset -= segment.length;
-	}
-	die("SEGMENTS");
-	return 0;
-}
-
+/* Of EDU_BUFFER_SIZE bytes. */
 static void transfer(int fd, volatile uint8_t *edu, uint64_t address,
 		     uint32_t command)
 {
-	uint64_t count;
-
-	edu_start(edu, address, EDU_BUFFER_SIZE, command | EDU_DMA_INTERRUPT);
-	if (!edu_await(fd, edu, &count))
-		die("the edu's interrupt");
-}
-
-/* Bounce buffers for everything: the device works on copies. */
-static bool is_bounced(void)
-{
-	char line[1024];
-
-	if (!read_file("/proc/cmdline", line, sizeof(line)))
-		die("/proc/cmdline");
-	return strstr(line, "swiotlb=force");
+	edu_transfer(fd, edu, address, EDU_BUFFER_SIZE, command);
 }
 
 static void test_needs_sync(int fd)
@@ -406,8 +341,8 @@ static void test_transfers(int fd)
 	bool bounces = is_bounced();
 	uint64_t out, in;
 
-	out = address_of(fd, &from, place);
-	in = address_of(fd, &to, place);
+	out = address_of(fd, from.out_handle, place, NULL);
+	in = address_of(fd, to.out_handle, place, NULL);
 
 	for (int i = 0; i < EDU_BUFFER_SIZE; i++)
 		source[place + i] = i * 7 + 1;

@@ -25,7 +25,7 @@ static uint64_t free_bytes(void)
 
 static void test_shapes(int fd, uint32_t memory)
 {
-	enum { KIB = 1 << 10, MIB = 1 << 20, ONE = IOSPACE_ALLOC_CONTIGUOUS };
+	enum { KIB = 1 << 10, ONE = IOSPACE_ALLOC_CONTIGUOUS };
 	const struct iospace_alloc rows[] = {
 		{ .length = 1 },
 		{ .length = 64 * KIB },

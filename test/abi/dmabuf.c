@@ -14,20 +14,6 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#define MIB (1ULL << 20)
-
-enum {
-	TO_DEVICE = IOSPACE_DIRECTION_TO_DEVICE,
-	FROM_DEVICE = IOSPACE_DIRECTION_FROM_DEVICE,
-	BOTH_WAYS = IOSPACE_DIRECTION_BIDIRECTIONAL,
-};
-
-static void *alloc_cached(int fd, uint64_t length, struct iospace_alloc *buffer)
-{
-	return alloc_mapped_as(fd, (struct iospace_alloc){
-		.memory = IOSPACE_MEMORY_CACHED, .length = length }, buffer);
-}
-
 /* Its descriptor, or -1. */
 static int export_range(int fd, uint32_t handle, uint64_t offset,
 			uint64_t length, uint32_t flags)
@@ -65,23 +51,10 @@ static int import_fd(int fd, int dmabuf, uint32_t direction,
 	return ioctl(fd, IOSPACE_IMPORT, import);
 }
 
-static int sync_page(int fd, uint32_t handle, uint64_t offset, uint32_t flags)
-{
-	struct iospace_sync sync = {
-		.size = sizeof(sync),
-		.flags = flags,
-		.handle = handle,
-		.offset = offset,
-		.length = page_size,
-	};
-
-	return ioctl(fd, IOSPACE_SYNC, &sync);
-}
-
 /* An import: all of it changes hands. */
 static int sync_whole(int fd, uint32_t handle, uint32_t flags)
 {
-	return sync_page(fd, handle, 0, flags);
+	return sync_range(fd, handle, flags, 0, page_size);
 }
 
 static int sync_dmabuf(int dmabuf, uint64_t flags)
@@ -100,55 +73,25 @@ static void *map_dmabuf(int dmabuf, uint64_t length)
 	return address;
 }
 
-static int segments(int fd, uint32_t handle, uint32_t first, uint32_t count,
-		    struct iospace_segment *to)
-{
-	struct iospace_segments call = {
-		.size = sizeof(call),
-		.handle = handle,
-		.first = first,
-		.count = count,
-		.segments = (uintptr_t)to,
-	};
-
-	return ioctl(fd, IOSPACE_SEGMENTS, &call);
-}
-
-/* Where @offset is, as the device sees it. */
-static uint64_t address_of(int fd, uint32_t handle, uint64_t offset)
-{
-	struct iospace_segment segment;
-
-	for (uint32_t i = 0; !segments(fd, handle, i, 1, &segment); i++) {
-		if (offset < segment.length)
-			return segment.dma_addr + offset;
-		offset -= segment.length;
-	}
-	die("SEGMENTS");
-	return 0;
-}
-
 static uint64_t length_of(int fd, const struct iospace_import *import)
 {
+	struct iospace_segments answer;
 	struct iospace_segment segment;
 	uint64_t length = 0;
 
 	for (uint32_t i = 0; i < import->out_segments; i++) {
-		if (segments(fd, import->out_handle, i, 1, &segment))
+		if (segments(fd, import->out_handle, i, 1, &segment, &answer))
 			die("SEGMENTS");
 		length += segment.length;
 	}
 	return length;
 }
 
+/* Of EDU_BUFFER_SIZE bytes. */
 static void transfer(int fd, volatile uint8_t *edu, uint64_t address,
 		     uint32_t command)
 {
-	uint64_t count;
-
-	edu_start(edu, address, EDU_BUFFER_SIZE, command | EDU_DMA_INTERRUPT);
-	if (!edu_await(fd, edu, &count))
-		die("the edu's interrupt");
+	edu_transfer(fd, edu, address, EDU_BUFFER_SIZE, command);
 }
 
 static void fill(uint8_t *bytes, uint64_t length, int seed)
@@ -358,16 +301,6 @@ static void test_read_only(int fd, int other)
 	drop(fd, bytes, &buffer);
 }
 
-/* Bounce buffers for everything: the device works on copies. */
-static bool is_bounced(void)
-{
-	char line[1024];
-
-	if (!read_file("/proc/cmdline", line, sizeof(line)))
-		die("/proc/cmdline");
-	return strstr(line, "swiotlb=force");
-}
-
 /* Its own device has its turn by SYNC alone. */
 static void test_own_transfers(int fd, volatile uint8_t *edu)
 {
@@ -375,7 +308,7 @@ static void test_own_transfers(int fd, volatile uint8_t *edu)
 	struct iospace_alloc buffer;
 	uint8_t *bytes = alloc_cached(fd, 4 * page_size, &buffer), *view;
 	int dmabuf = export_range(fd, buffer.out_handle, place, page_size, 0);
-	uint64_t address = address_of(fd, buffer.out_handle, place);
+	uint64_t address = address_of(fd, buffer.out_handle, place, NULL);
 
 	view = map_dmabuf(dmabuf, page_size);
 	memset(bytes, 0x42, 4 * page_size);
@@ -385,14 +318,14 @@ static void test_own_transfers(int fd, volatile uint8_t *edu)
 	fill(view, EDU_BUFFER_SIZE, 1);
 	is_errno(sync_dmabuf(dmabuf, DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW), 0,
 		 "dma-buf: and ends");
-	sync_page(fd, buffer.out_handle, place, IOSPACE_SYNC_FOR_DEVICE);
+	sync_range(fd, buffer.out_handle, IOSPACE_SYNC_FOR_DEVICE, place, page_size);
 	transfer(fd, edu, address, 0);
 	memset(view, 0xee, EDU_BUFFER_SIZE);
 	transfer(fd, edu, address, EDU_DMA_TO_MEMORY);
 	sync_dmabuf(dmabuf, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	if (is_bounced())
 		ok(view[0] == 0xee, "dma-buf: stale before it is synced");
-	sync_page(fd, buffer.out_handle, place, IOSPACE_SYNC_FOR_CPU);
+	sync_range(fd, buffer.out_handle, IOSPACE_SYNC_FOR_CPU, place, page_size);
 	ok(is_filled(view, EDU_BUFFER_SIZE, 1),
 	   "dma-buf: the bytes that went out came in");
 	memset(view, 0x43, EDU_BUFFER_SIZE);
@@ -607,10 +540,12 @@ static void test_import_own(int fd, volatile uint8_t *edu)
 	is_errno(import_fd(fd, dmabuf, BOTH_WAYS, &import), 0,
 		 "IMPORT: of this same device");
 	for (uint64_t at = 0; at < 8; at++)
-		same &= address_of(fd, import.out_handle, at * page_size) ==
-			address_of(fd, buffer.out_handle, first + at * page_size);
+		same &= address_of(fd, import.out_handle, at * page_size, NULL) ==
+			address_of(fd, buffer.out_handle, first + at * page_size,
+				   NULL);
 	ok(same && import.out_dma_addr ==
-	   address_of(fd, buffer.out_handle, first), "IMPORT: the same addresses");
+	   address_of(fd, buffer.out_handle, first, NULL),
+	   "IMPORT: the same addresses");
 	ok(import.out_length == (uint64_t)(8 * page_size) &&
 	   length_of(fd, &import) == import.out_length,
 	   "IMPORT: its segments are the part");
@@ -681,7 +616,7 @@ static void test_import_other(int fd, int other, volatile uint8_t *edu)
 	   "IMPORT: its segments are the whole");
 	ok(counter("buffer_bytes") == (unsigned)page_size,
 	   "IMPORT: charged as a page");
-	address = address_of(fd, import.out_handle, place);
+	address = address_of(fd, import.out_handle, place, NULL);
 	transfer(fd, edu, address, 0);
 	is_errno(sync_whole(fd, import.out_handle, IOSPACE_SYNC_FOR_CPU), 0,
 		 "IMPORT: SYNC for the CPU");
@@ -692,7 +627,7 @@ static void test_import_other(int fd, int other, volatile uint8_t *edu)
 	memset(bytes, 0xee, length);
 	is_errno(import_fd(fd, dmabuf, BOTH_WAYS, &back), 0,
 		 "IMPORT: of another device, to write");
-	address = address_of(fd, back.out_handle, place);
+	address = address_of(fd, back.out_handle, place, NULL);
 	transfer(fd, edu, address, EDU_DMA_TO_MEMORY);
 	if (is_bounced())
 		ok(bytes[place] == 0xee, "IMPORT: stale before SYNC");
@@ -756,7 +691,7 @@ static void test_import_udmabuf(int fd, volatile uint8_t *edu)
 	close(driver);
 	ok(import.out_length == length && length_of(fd, &import) == length,
 	   "IMPORT: its segments are the memfd");
-	address = address_of(fd, import.out_handle, place);
+	address = address_of(fd, import.out_handle, place, NULL);
 	sync_whole(fd, import.out_handle, IOSPACE_SYNC_FOR_DEVICE);
 	transfer(fd, edu, address, 0);
 	is_errno(sync_whole(fd, import.out_handle, IOSPACE_SYNC_FOR_CPU), 0,

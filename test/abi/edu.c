@@ -78,3 +78,13 @@ bool edu_await(int fd, volatile uint8_t *edu, uint64_t *count)
 	edu_read(edu, EDU_ID);
 	return !interrupt(fd, 0, IOSPACE_INTERRUPT_ENABLE, 0, &answer);
 }
+
+void edu_transfer(int fd, volatile uint8_t *edu, uint64_t address,
+		  uint32_t length, uint32_t command)
+{
+	uint64_t count;
+
+	edu_start(edu, address, length, command | EDU_DMA_INTERRUPT);
+	if (!edu_await(fd, edu, &count))
+		die("the edu's interrupt");
+}

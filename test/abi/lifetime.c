@@ -16,8 +16,6 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-#define MIB (1ULL << 20)
-
 static long long free_kib(void)
 {
 	FILE *file = fopen("/proc/meminfo", "r");

@@ -7,8 +7,6 @@
 #include <sys/wait.h>
 
 #define PARAMETERS "/sys/module/iospace/parameters/"
-#define MIB (1ULL << 20)
-
 #define NUMBER(name)                                       \
 	{                                                  \
 		#name, offsetof(struct iospace_info, out_##name), \

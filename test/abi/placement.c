@@ -8,8 +8,6 @@
 
 #include <stdlib.h>
 
-#define MIB (1ULL << 20)
-
 static struct iospace_info machine;
 static bool translating;
 

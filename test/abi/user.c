@@ -14,14 +14,6 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
-#define MIB (1ULL << 20)
-
-enum {
-	TO_DEVICE = IOSPACE_DIRECTION_TO_DEVICE,
-	FROM_DEVICE = IOSPACE_DIRECTION_FROM_DEVICE,
-	BOTH_WAYS = IOSPACE_DIRECTION_BIDIRECTIONAL,
-};
-
 /* What the device and machine are; they stay. */
 static struct iospace_info device_info;
 
@@ -49,21 +41,7 @@ static int try_user(int fd, const volatile void *address, uint64_t length,
 	return ret;
 }
 
-static int turn(int fd, uint32_t handle, uint32_t flags, uint64_t offset,
-		uint64_t length)
-{
-	struct iospace_sync sync = {
-		.size = sizeof(sync),
-		.flags = flags,
-		.handle = handle,
-		.offset = offset,
-		.length = length,
-	};
-
-	return ioctl(fd, IOSPACE_SYNC, &sync);
-}
-
-static int turn_ranges(int fd, uint32_t handle, uint32_t flags, uint32_t count,
+static int sync_ranges(int fd, uint32_t handle, uint32_t flags, uint32_t count,
 		       const struct iospace_sync_range *ranges)
 {
 	struct iospace_sync_ranges sync = {
@@ -75,29 +53,6 @@ static int turn_ranges(int fd, uint32_t handle, uint32_t flags, uint32_t count,
 	};
 
 	return ioctl(fd, IOSPACE_SYNC_RANGES, &sync);
-}
-
-/* Where @offset of a mapping is for the device, and how much follows there. */
-static uint64_t address_of(int fd, const struct iospace_map_user *map,
-			   uint64_t offset, uint64_t *room)
-{
-	struct iospace_segment segment;
-	struct iospace_segments call = {
-		.size = sizeof(call),
-		.handle = map->out_handle,
-		.count = 1,
-		.segments = (uintptr_t)&segment,
-	};
-
-	for (; !ioctl(fd, IOSPACE_SEGMENTS, &call); call.first++) {
-		if (offset < segment.length) {
-			*room = segment.length - offset;
-			return segment.dma_addr + offset;
-		}
-		offset -= segment.length;
-	}
-	die("SEGMENTS");
-	return 0;
 }
 
 static void *pages_of(unsigned int count, int protection, int flags, int fd)
@@ -126,15 +81,6 @@ static long pinned(void)
 		sscanf(line, "VmPin: %ld kB", &kib);
 	fclose(file);
 	return kib * 1024 / page_size;
-}
-
-static bool is_bounced(void)
-{
-	char line[1024];
-
-	if (!read_file("/proc/cmdline", line, sizeof(line)))
-		die("/proc/cmdline");
-	return strstr(line, "swiotlb=force");
 }
 
 static void test_refused(int fd)
@@ -407,10 +353,11 @@ static void test_handle(int fd)
 		struct iospace_sync_range range = { rows[i].offset,
 						    rows[i].length };
 
-		is_errno(turn(fd, answer.out_handle, rows[i].flags, rows[i].offset,
-			      rows[i].length), rows[i].expected,
+		is_errno(sync_range(fd, answer.out_handle, rows[i].flags,
+				    rows[i].offset, rows[i].length),
+			 rows[i].expected,
 			 "mapping: SYNC: %s", rows[i].name);
-		is_errno(turn_ranges(fd, answer.out_handle, rows[i].flags, 1,
+		is_errno(sync_ranges(fd, answer.out_handle, rows[i].flags, 1,
 				     &range), rows[i].expected,
 			 "mapping: SYNC_RANGES: %s", rows[i].name);
 	}
@@ -419,12 +366,12 @@ static void test_handle(int fd)
 		 "mapping: its handle is no offset for mmap()");
 	is_errno(free_handle(fd, answer.out_handle), 0, "mapping: FREE");
 	is_errno(free_handle(fd, answer.out_handle), ENOENT, "mapping: FREE again");
-	is_errno(turn(fd, answer.out_handle, IOSPACE_SYNC_FOR_CPU, 0, 1), ENOENT,
-		 "mapping: SYNC of what was freed");
+	is_errno(sync_range(fd, answer.out_handle, IOSPACE_SYNC_FOR_CPU, 0, 1),
+		 ENOENT, "mapping: SYNC of what was freed");
 	if (map_user(fd, memory, length, TO_DEVICE, &answer))
 		die("MAP_USER");
-	is_errno(turn(fd, answer.out_handle, IOSPACE_SYNC_FOR_DEVICE, 1, 1), 0,
-		 "mapping: to the device: a part of a line");
+	is_errno(sync_range(fd, answer.out_handle, IOSPACE_SYNC_FOR_DEVICE, 1, 1),
+		 0, "mapping: to the device: a part of a line");
 	free_handle(fd, answer.out_handle);
 
 	*shut = (struct iospace_map_user){
@@ -452,16 +399,16 @@ static void test_many_ranges(int fd)
 							 page_size };
 	if (map_user(fd, memory, 16 * page_size, BOTH_WAYS, &map))
 		die("MAP_USER");
-	is_errno(turn_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, most,
+	is_errno(sync_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, most,
 			     ranges), 0, "SYNC_RANGES: as many as there may be");
-	is_errno(turn_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, most + 1,
+	is_errno(sync_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, most + 1,
 			     ranges), EINVAL, "SYNC_RANGES: one more");
-	is_errno(turn_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, 0,
+	is_errno(sync_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, 0,
 			     ranges), EINVAL, "SYNC_RANGES: none");
-	is_errno(turn_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, 1, NULL),
+	is_errno(sync_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, 1, NULL),
 		 EFAULT, "SYNC_RANGES: from nowhere");
 	ranges[15].length++;
-	is_errno(turn_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, 16,
+	is_errno(sync_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, 16,
 			     ranges), EINVAL, "SYNC_RANGES: the last is bad");
 	free_handle(fd, map.out_handle);
 	munmap(memory, 16 * page_size);
@@ -584,22 +531,12 @@ static void test_accounting(int fd)
 	munmap(memory, 8 * page_size);
 }
 
-static void turn_if_needed(int fd, const struct iospace_map_user *map,
+static void sync_if_needed(int fd, const struct iospace_map_user *map,
 			   uint32_t flags)
 {
 	if (map->out_flags & IOSPACE_ALLOC_NEEDS_SYNC &&
-	    turn(fd, map->out_handle, flags, 0, map->length))
+	    sync_range(fd, map->out_handle, flags, 0, map->length))
 		die("SYNC");
-}
-
-static void transfer(int fd, volatile uint8_t *edu, uint64_t address,
-		     uint32_t length, uint32_t command)
-{
-	uint64_t count;
-
-	edu_start(edu, address, length, command | EDU_DMA_INTERRUPT);
-	if (!edu_await(fd, edu, &count))
-		die("the edu's interrupt");
 }
 
 /* From one mapping by the device into another, of the same length. */
@@ -610,13 +547,13 @@ static void copy_by_device(int fd, volatile uint8_t *edu,
 	uint64_t at, some, room;
 
 	for (at = 0; at < from->length; at += some) {
-		uint64_t source = address_of(fd, from, at, &some);
-		uint64_t target = address_of(fd, to, at, &room);
+		uint64_t source = address_of(fd, from->out_handle, at, &some);
+		uint64_t target = address_of(fd, to->out_handle, at, &room);
 
 		some = some < room ? some : room;
 		some = some < EDU_BUFFER_SIZE ? some : EDU_BUFFER_SIZE;
-		transfer(fd, edu, source, some, 0);
-		transfer(fd, edu, target, some, EDU_DMA_TO_MEMORY);
+		edu_transfer(fd, edu, source, some, 0);
+		edu_transfer(fd, edu, target, some, EDU_DMA_TO_MEMORY);
 	}
 }
 
@@ -639,21 +576,21 @@ static void test_copy(int fd, volatile uint8_t *edu, const char *name,
 	/* After it was mapped, as a program does that maps once. */
 	for (uint32_t i = 0; i < length; i++)
 		source[i] = i * 7 + length;
-	turn_if_needed(fd, &from, IOSPACE_SYNC_FOR_DEVICE);
+	sync_if_needed(fd, &from, IOSPACE_SYNC_FOR_DEVICE);
 	copy_by_device(fd, edu, &from, &to);
 	if (is_bounced())
 		ok(target[0] == 0xee, "%s: stale before the sync", name);
-	turn_if_needed(fd, &to, IOSPACE_SYNC_FOR_CPU);
+	sync_if_needed(fd, &to, IOSPACE_SYNC_FOR_CPU);
 	ok(!memcmp(source, target, length),
 	   "%s: the %u bytes that went out came in", name, length);
 	ok(target[-1] == 0xee && target[length] == 0xee,
 	   "%s: and nothing else changed", name);
 
 	/* The end of a mapping is a sync too. */
-	transfer(fd, edu, from.out_dma_addr, line, 0);
+	edu_transfer(fd, edu, from.out_dma_addr, line, 0);
 	memset(target, 0x11, line);
-	turn_if_needed(fd, &to, IOSPACE_SYNC_FOR_DEVICE);
-	transfer(fd, edu, to.out_dma_addr, line, EDU_DMA_TO_MEMORY);
+	sync_if_needed(fd, &to, IOSPACE_SYNC_FOR_DEVICE);
+	edu_transfer(fd, edu, to.out_dma_addr, line, EDU_DMA_TO_MEMORY);
 	free_handle(fd, from.out_handle);
 	free_handle(fd, to.out_handle);
 	ok(!memcmp(source, target, line), "%s: FREE gives it to the CPU", name);
@@ -720,9 +657,9 @@ static void test_fork(int fd)
 	}
 	memset(memory, 3, page_size);
 	waitpid(child, &status, 0);
-	turn_if_needed(fd, &from, IOSPACE_SYNC_FOR_DEVICE);
+	sync_if_needed(fd, &from, IOSPACE_SYNC_FOR_DEVICE);
 	copy_by_device(fd, edu, &from, &to);
-	turn_if_needed(fd, &to, IOSPACE_SYNC_FOR_CPU);
+	sync_if_needed(fd, &to, IOSPACE_SYNC_FOR_CPU);
 	ok(!status && memory[page_size] == 3 && memory[page_size + length - 1] == 3,
 	   "fork: the device works on the parent's memory");
 	free_handle(fd, from.out_handle);
@@ -744,7 +681,7 @@ static void test_unbind(void)
 	ok(memory[0] == 0xa5 && memory[16 * page_size - 1] == 0xa5,
 	   "unbind: the program's memory is its own");
 	ok(!pinned(), "unbind: nothing is pinned any more");
-	is_errno(turn(fd, map.out_handle, IOSPACE_SYNC_FOR_CPU, 0, page_size),
+	is_errno(sync_range(fd, map.out_handle, IOSPACE_SYNC_FOR_CPU, 0, page_size),
 		 ENODEV, "unbind: SYNC");
 	is_errno(free_handle(fd, map.out_handle), ENODEV, "unbind: FREE");
 	is_errno(try_user(fd, memory, page_size, TO_DEVICE), ENODEV,
