@@ -1,7 +1,7 @@
 /** Buffers as dma-bufs, for other devices, drivers and processes; and theirs for this device. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { test } from 'node:test';
 import { DmaDevice, type SystemError } from 'iospace';
 import * as raw from 'iospace/raw';
@@ -10,12 +10,11 @@ import { eventually, kill, start } from './children.js';
 import { beginCpuAccess, endCpuAccess, heapDmaBuf } from './dma-buf.js';
 import { counters, deviceMemory, findEdu, gather, NOTHING, openEdu, pieces, SOON, scatter } from './edu.js';
 import { randomFrom, seed } from './random.js';
-import { isFilledWith, pageSize } from './witness.js';
+import { bounces, isFilledWith, pageSize } from './witness.js';
 
 const { PROT_READ, PROT_WRITE, MAP_SHARED } = raw.constants;
 
 const info = findEdu();
-const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
 const { bytes: randomBytes } = randomFrom(seed);
 const LENGTH = 4 * pageSize;
 const PIECE = 1000;

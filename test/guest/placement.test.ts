@@ -16,11 +16,10 @@ import {
   type Zone,
 } from 'iospace';
 import { findEdu, fromDevice, openEdu, toDevice } from './edu.js';
-import { mapped, pageSize, witness } from './witness.js';
+import { bounces, mapped, pageSize, witness } from './witness.js';
 
 const KIB = 1 << 10;
 const GIB4 = 1n << 32n;
-const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
 
 /** A part of physical memory. */
 interface Part {

@@ -4,16 +4,15 @@
  * makes the two the same. What bad input gets is in `user-mappings.test.ts`.
  */
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { type DmaDevice, type DmaSegment, listDevices } from 'iospace';
 import { deviceMemory, findEdu, gather, openEdu, pieces, scatter, toDevice } from './edu.js';
 import { randomFrom, seed } from './random.js';
 import { everyUserMemory, hugePage, physicalPages, type UserMemory, untouched } from './user-memory.js';
-import { isFilledWith, pageSize } from './witness.js';
+import { bounces, isFilledWith, pageSize } from './witness.js';
 
 const info = findEdu();
-const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
 /** What a range begins and ends on that a device writes. */
 const line = info.coherent ? 1 : info.cacheLine;
 const { below, bytes: randomBytes } = randomFrom(seed);

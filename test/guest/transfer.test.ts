@@ -6,9 +6,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { DmaBuffer, DmaDevice, MemoryType } from 'iospace';
 import { DEVICE_MEMORY_LENGTH, findEdu, fromDevice, openEdu, toDevice } from './edu.js';
-import { isFilledWith, pageSize } from './witness.js';
-
-const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
+import { bounces, isFilledWith, pageSize } from './witness.js';
 
 /** What is copied at once: less than the device's own memory, and a part of every page. */
 const PIECE = 2048;

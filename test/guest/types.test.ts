@@ -12,6 +12,7 @@ import * as raw from 'iospace/raw';
 import { eventually } from './children.js';
 import { counters, NOTHING } from './edu.js';
 import {
+  bounces,
   isFilledWith,
   linearTypesOf,
   mapped,
@@ -64,7 +65,6 @@ function whyElsewhere({ iommu }: DeviceInfo, memory: MemoryType): string | false
   if (iommu === 'translating') {
     return 'an IOMMU translates';
   }
-  const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
   return bounces && memory === 'cached' && 'bounce buffers stand for cached memory';
 }
 

@@ -5,7 +5,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -15,12 +14,11 @@ import * as raw from 'iospace/raw';
 import { eventually, keepsItsUser, kill, start } from './children.js';
 import { counters, deviceMemory, findEdu, gather, NOTHING, openEdu, scatter } from './edu.js';
 import { filePages, pinnedPages, scratch, untouched, vmPin } from './user-memory.js';
-import { isFilledWith, pageSize } from './witness.js';
+import { bounces, isFilledWith, pageSize } from './witness.js';
 
 const { PROT_NONE, PROT_READ, MAP_SHARED } = raw.constants;
 
 const info = findEdu();
-const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
 const directions: readonly Direction[] = ['toDevice', 'fromDevice', 'bidirectional'];
 const MIB = 1 << 20;
 

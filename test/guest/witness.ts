@@ -30,6 +30,9 @@ const { O_RDONLY, O_NONBLOCK } = constants;
 /** Bytes of a page of this machine. */
 export const pageSize = listDevices()[0]?.pageSize ?? 0;
 
+/** Whether all devices work on copies, in bounce buffers, of what is not coherent. */
+export const bounces = readFileSync('/proc/cmdline', 'utf8').includes('swiotlb=force');
+
 /** By this page the process is known from outside. */
 const secret = raw.mmap(-1, pageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
 secret.bytes.set(randomBytes(32));
