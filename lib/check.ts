@@ -29,6 +29,11 @@ export function checkOptionalInteger(
   return value === undefined ? absent : checkInteger(name, value, least, most);
 }
 
+/** A number that a descriptor can have. */
+export function checkDescriptor(value: unknown, name = 'fd'): number {
+  return checkInteger(name, value, 0, 2 ** 31 - 1);
+}
+
 /** The longest delay of a timer. */
 const MAX_TIMEOUT = 2 ** 31 - 1;
 

@@ -66,7 +66,8 @@ export class Mapping extends MappedBytes {
   }
 
   /**
-   * The one ArrayBuffer over the mapping; made at the first use, which costs about a microsecond.
+   * The one ArrayBuffer over the mapping, until {@link Mapping.takeBack}; made at the first use, which costs about a
+   * microsecond.
    *
    * @throws ERR_INVALID_STATE after {@link Mapping.release}
    */

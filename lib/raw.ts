@@ -5,7 +5,7 @@
  * @module
  */
 import { binding } from './binding.js';
-import { checkInteger, checkRange, checkString, checkUint64 } from './check.js';
+import { checkDescriptor, checkInteger, checkRange, checkString, checkUint64 } from './check.js';
 import { wrongType } from './errors.js';
 import { MAX_BYTE_LENGTH, Mapping } from './mapping.js';
 
@@ -207,10 +207,6 @@ export function memfdCreate(name: string, flags = 0): number {
 export function eventfd(initial = 0, flags = 0): number {
   checkInteger('initial', initial, 0, UINT32_MAX);
   return binding().eventfd(initial, checkInteger('flags', flags, 0, INT32_MAX));
-}
-
-function checkDescriptor(fd: number): number {
-  return checkInteger('fd', fd, 0, INT32_MAX);
 }
 
 function checkMapping(mapping: Mapping): Mapping {

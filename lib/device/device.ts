@@ -5,7 +5,7 @@
  */
 import { inspect } from 'node:util';
 import { binding } from '../binding.js';
-import { checkInteger, checkOneOf, checkOptions, checkString } from '../check.js';
+import { checkDescriptor, checkInteger, checkOneOf, checkOptions, checkString } from '../check.js';
 import { invalidState, isSystemError, wrongType, wrongValue } from '../errors.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { DmaBuffer } from './buffer.js';
@@ -133,15 +133,16 @@ export class DmaDevice {
    *
    * Costs a few system calls and the pinning of each page: map once what is used often.
    *
-   * @param view - at least 1 byte, anywhere in a page; for a device that writes and does not snoop (`info.coherent`), memory
-   *   that begins and ends on a multiple of `info.cacheLine`
+   * @param view - at least 1 byte, anywhere in a page; for a device that writes and does not snoop (`info.coherent`),
+   *   memory that begins and ends on a multiple of `info.cacheLine`
    * @param direction - who writes
    * @throws ENOMEM over RLIMIT_MEMLOCK, without CAP_IPC_LOCK, or if the machine has no memory left; EDQUOT over
-   *   `info.limits.fileMappings`; ENOSPC if the bounce buffers that this device needs are full; EFAULT for memory that cannot
-   *   be pinned, or that the device must not write: memory of a device, read-only memory, pages of a file on a disk; EBUSY if
-   *   it overlaps what this device has mapped and one of the two is written by it, or is memory of a buffer of this device;
-   *   EINVAL over a resizable ArrayBuffer, or where it shares a cache line as said; EOPNOTSUPP for more than `maxSegments`,
-   *   where this machine cannot map the memory for the device, and with memfd; ERR_OUT_OF_RANGE for an empty or detached view; ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
+   *   `info.limits.fileMappings`; ENOSPC if the bounce buffers that this device needs are full; EFAULT for memory that
+   *   cannot be pinned, or that the device must not write: memory of a device, read-only memory, pages of a file on a
+   *   disk; EBUSY if it overlaps what this device has mapped and one of the two is written by it, or is memory of a
+   *   buffer of this device; EINVAL over a resizable ArrayBuffer, or where it shares a cache line as said; EOPNOTSUPP
+   *   for more than `maxSegments`, where this machine cannot map the memory for the device, and with memfd;
+   *   ERR_OUT_OF_RANGE for an empty or detached view; ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    * @example
    * using mapping = device.mapUser(Buffer.from('hello'), 'toDevice');
    * registers.writeAddress(0x80, mapping.dmaAddress);
@@ -166,7 +167,7 @@ export class DmaDevice {
    */
   importDmaBuf(fd: number, options?: ImportOptions): ImportedBuffer {
     const provider = this.#open();
-    checkInteger('fd', fd, 0, 0x7fff_ffff);
+    checkDescriptor(fd);
     const { direction = 'bidirectional' } = checkOptions(options, ['direction']);
     checkOneOf('direction', direction, directions);
     const provided = provider.importDmaBuf(fd, direction);

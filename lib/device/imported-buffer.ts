@@ -93,7 +93,7 @@ export class ImportedBuffer extends MappedBytes {
    * @throws EOPNOTSUPP where there is no single one: `segments` has them all; ERR_INVALID_STATE after `release()`
    */
   get dmaAddress(): bigint {
-    return onlyAddress(this.segments, '');
+    return onlyAddress(this.segments);
   }
 
   /**

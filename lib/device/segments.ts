@@ -16,10 +16,10 @@ export interface DmaSegment {
 /**
  * The address of memory that is in one piece.
  *
- * @param instead - what else helps, if there is something: `', or ...'`
+ * @param instead - what else helps: `', or ...'`
  * @throws EOPNOTSUPP where there is no address (memfd), or no single one
  */
-export function onlyAddress(segments: readonly DmaSegment[], instead: string): bigint {
+export function onlyAddress(segments: readonly DmaSegment[], instead = ''): bigint {
   const [first] = segments;
   if (first === undefined) {
     throw notSupported('dmaAddress', 'no device reaches this memory');

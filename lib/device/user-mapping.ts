@@ -142,7 +142,7 @@ export class UserMapping<View extends ArrayBufferView = ArrayBufferView> {
    * @throws EOPNOTSUPP where there is no single one: `segments` has them all; ERR_INVALID_STATE after `unmap()`
    */
   get dmaAddress(): bigint {
-    return onlyAddress(this.segments, '');
+    return onlyAddress(this.segments);
   }
 
   /**

@@ -4,7 +4,7 @@
  * @module
  */
 import { binding, type NativeBinding, type NativeDescriptorSocket } from '../binding.js';
-import { checkInteger, checkOptions, checkSignal, checkString, checkTimeout } from '../check.js';
+import { checkDescriptor, checkOptions, checkSignal, checkString, checkTimeout } from '../check.js';
 import {
   abortError,
   errno,
@@ -25,8 +25,6 @@ export interface PassOptions {
 
 /** Most descriptors of one message: the kernel's SCM_MAX_FD. */
 const MAX_DESCRIPTORS = 253;
-
-const INT32_MAX = 2 ** 31 - 1;
 
 /** Milliseconds between two looks whether the other side is there: few at first. */
 const FIRST_PAUSE = 1;
@@ -240,7 +238,7 @@ function checkDescriptors(fds: unknown): Int32Array {
   if (fds.length === 0 || fds.length > MAX_DESCRIPTORS) {
     throw outOfRange('fds.length', `an integer from 1 to ${MAX_DESCRIPTORS}`, fds.length);
   }
-  return Int32Array.from(fds, (fd, index) => checkInteger(`fds[${index}]`, fd, 0, INT32_MAX));
+  return Int32Array.from(fds, (fd, index) => checkDescriptor(fd, `fds[${index}]`));
 }
 
 /** Descriptors for another process (`SCM_RIGHTS`). */

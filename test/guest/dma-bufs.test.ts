@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { test } from 'node:test';
-import { DmaDevice, type SystemError } from 'iospace';
+import { DmaDevice, type ExportOptions, type SystemError } from 'iospace';
 import * as raw from 'iospace/raw';
 import { fds } from 'iospace/shm';
 import { eventually, kill, start } from './children.js';
@@ -24,10 +24,7 @@ const mapped = (fd: number, byteLength = LENGTH, protection = PROT_READ | PROT_W
   raw.mmap(fd, byteLength, protection, MAP_SHARED);
 
 /** What a buffer of a device is to others: a descriptor, which is closed at the end. */
-function exported(
-  device: DmaDevice,
-  options?: Parameters<ReturnType<DmaDevice['alloc']>['exportDmaBuf']>[0],
-) {
+function exported(device: DmaDevice, options?: ExportOptions) {
   const buffer = device.alloc(LENGTH, { memory: 'cached' });
   const fd = buffer.exportDmaBuf(options);
   return { buffer, fd, [Symbol.dispose]: () => closeSync(fd) };
