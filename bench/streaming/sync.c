@@ -93,9 +93,9 @@ int main(int count, char **arguments)
 		{ "for the CPU, in the middle", IOSPACE_SYNC_FOR_CPU, LARGE / 2 },
 		{ "for the CPU, last page", IOSPACE_SYNC_FOR_CPU, LARGE - SMALL },
 	};
-	bool whole = count == 2 && !strcmp(arguments[1], "call");
+	bool call = count == 2 && !strcmp(arguments[1], "call");
 
-	if (count != 2 || (!whole && strcmp(arguments[1], "range"))) {
+	if (count != 2 || (!call && strcmp(arguments[1], "range"))) {
 		fprintf(stderr, "usage: %s call|range\n", arguments[0]);
 		return 2;
 	}
@@ -103,8 +103,8 @@ int main(int count, char **arguments)
 	if (device == -1)
 		fail("/dev/iospace0");
 	run_alone();
-	alloc_cached(&small, SMALL, !whole);
-	if (whole) {
+	alloc_cached(&small, SMALL, !call);
+	if (call) {
 		compare("for the device", cost_in_small, cost_of_nothing, &ranges[0]);
 		compare("for the CPU", cost_in_small, cost_of_nothing, &ranges[3]);
 		return 0;
