@@ -213,8 +213,6 @@ int iospace_import_open(struct iospace_file *file, void *args)
 	enum dma_data_direction direction;
 	struct iospace_segment first;
 	struct dma_buf *dmabuf;
-	u32 handle;
-	int ret;
 
 	direction = iospace_buffer_direction(import->direction);
 	if (import->flags || import->__reserved || direction == DMA_NONE)
@@ -234,11 +232,7 @@ int iospace_import_open(struct iospace_file *file, void *args)
 	import->out_segments = imported->buffer.segment_count;
 	import->out_flags =
 		imported->buffer.needs_sync ? IOSPACE_ALLOC_NEEDS_SYNC : 0;
-	ret = iospace_buffer_add(&imported->buffer, &handle);
-	if (ret)
-		return ret;
-	import->out_handle = handle;
-	return 0;
+	return iospace_buffer_add(&imported->buffer, &import->out_handle);
 }
 
 void iospace_import_finish(struct iospace_file *file, void *args, bool answered)

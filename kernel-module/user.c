@@ -27,7 +27,7 @@
 unsigned int iospace_max_file_mappings = CONFIG_IOSPACE_MAX_FILE_MAPPINGS;
 module_param_named(max_file_mappings, iospace_max_file_mappings, uint, 0644);
 MODULE_PARM_DESC(max_file_mappings,
-		 "Mappings of its own memory that one open file may have");
+		 "Mappings of its callers' memory that one open file may have");
 
 /* Pages that are pinned or unpinned at a time, the first with interrupts off. */
 #define IOSPACE_USER_BATCH 512

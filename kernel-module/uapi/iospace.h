@@ -391,9 +391,9 @@ enum iospace_sync_flags {
  * @offset: First byte, counted from the start of the buffer
  * @length: Bytes, at least 1; the range lies inside the buffer
  *
- * Hands a range of a cached buffer to the device, or takes it back. Where the
- * device does not snoop, and writes, the range begins and ends on out_cache_line,
- * or at the buffer's end (else EINVAL). Needed only where the buffer said
+ * Hands a range of a buffer to the device, or takes it back. Where the device does
+ * not snoop, and writes, the range begins and ends on out_cache_line, or at the
+ * buffer's end (else EINVAL). Needed only where the buffer said
  * IOSPACE_ALLOC_NEEDS_SYNC; does nothing, and is no error, for other buffers. Of an
  * IMPORT always all of it is handed over: a dma-buf knows no ranges.
  */
@@ -481,7 +481,7 @@ struct iospace_map_user {
 #define IOSPACE_MAP_USER _IO(IOSPACE_TYPE, IOSPACE_CMD_MAP_USER)
 
 /**
- * enum iospace_export_flags
+ * enum iospace_export_flags - What others may do with a dma-buf
  * @IOSPACE_EXPORT_READ_ONLY: Nobody who has the descriptor writes: not the CPU,
  *                            not a device
  */
@@ -533,9 +533,10 @@ struct iospace_export {
  *
  * Maps a dma-buf for the device, until FREE. The CPU's view of it is mmap() of @fd.
  * One that was exported from a buffer of this same device has the addresses that
- * the buffer has. EBADF: @fd is not open. EINVAL: it is no dma-buf. EACCES: it is
- * read-only, and the device writes. Other errors are those of the driver that
- * exported it. EOPNOTSUPP: a kernel without dma-buf.
+ * the buffer has. It counts as a page of out_max_file_bytes. EBADF: @fd is not open.
+ * EINVAL: it is no dma-buf. EACCES: it is read-only, and the device writes. Other
+ * errors are those of the driver that exported it. EOPNOTSUPP: the device reaches
+ * only a part of it, or the kernel has no dma-buf.
  */
 struct iospace_import {
 	__u32 size;
