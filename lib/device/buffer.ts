@@ -50,8 +50,9 @@ export class DmaBuffer extends DmaSlice {
 
   /**
    * Makes a dma-buf of it, or of a part: a descriptor that other drivers and processes take (`VIDIOC_QBUF`, `fds.send()` of
-   * `iospace/shm`, {@link DmaDevice.importDmaBuf}). It is close-on-exec, and the caller's: `fs.closeSync()`
-   * it, also in a worker, whose end does not.
+   * `iospace/shm`, {@link DmaDevice.importDmaBuf}). It is close-on-exec, and the caller's, who closes it: by
+   * `fs.closeSync()`, or, in a worker, by `close()` of `iospace/raw`, for there `closeSync()` warns of what it has not
+   * opened itself. The end of a worker does not close it.
    *
    * The dma-buf keeps its pages, which stay charged to this device's limits, until its last descriptor, mapping and
    * attachment is gone, whatever becomes of the buffer, the process and the device. It is whole pages: where the buffer

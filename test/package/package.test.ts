@@ -71,7 +71,7 @@ test('type-checks in a strict project', async () => {
   await node(require.resolve('typescript/bin/tsc'), ...options, ...types, 'user.mts');
 });
 
-test.each(['README.md', 'CONTRIBUTING.md', 'docs/memory-types.md'])(
+test.each(['README.md', 'CONTRIBUTING.md', 'docs/memory-types.md', 'docs/streaming.md'])(
   '%s: what it links to is there',
   async (page) => {
     const directory = join(project, 'node_modules/iospace');
