@@ -6,6 +6,7 @@
  *   struct iospace_file     one open file of it: owns buffers, subscriptions
  *   struct iospace_account  what it is charged for, even when it has gone
  *   struct iospace_buffer   what has a handle: memory that the device reaches
+ *   struct iospace_pages    ordinary memory that a buffer and its dma-bufs share
  *   struct iospace_scatter  a list of pages, as one device sees it
  *   struct iospace_range    physical memory: what a parameter or a caller names
  *   struct iospace_regs     one range of the device's registers

@@ -175,6 +175,7 @@ static long faults(volatile uint8_t *bytes, uint64_t length, bool write)
 {
 	struct rusage before, after;
 
+	/* Each once before it counts, for what the call itself brings in. */
 	getrusage(RUSAGE_THREAD, &before);
 	getrusage(RUSAGE_THREAD, &after);
 	getrusage(RUSAGE_THREAD, &before);
