@@ -277,7 +277,8 @@ test('a terminated worker gives back what it had mapped', () =>
     const worker = new Worker(
       `import('iospace').then(async ({ DmaDevice }) => {
         const device = DmaDevice.open(${JSON.stringify(info.name)});
-        globalThis.held = Array.from({ length: 8 }, () => device.mapUser(new Uint8Array(65536), 'toDevice'));
+        const held = Array.from({ length: 8 }, () => device.mapUser(new Uint8Array(65536), 'toDevice'));
+        setInterval(() => held.length, 1000);
         (await import('node:worker_threads')).parentPort.postMessage('mapped');
       });`,
       { eval: true },
