@@ -5,8 +5,8 @@
  *
  * A dma-buf shares the buffer's pages, and outlives the buffer, its file and its
  * device. Owns what other devices see of the pages, and user space's mappings of
- * them. Operations that run with the dma-buf's reservation lock held must not take
- * memory_lock; the others take it before share_lock.
+ * them. Takes memory_lock, but not in operations that run with the dma-buf's
+ * reservation lock held; and, apart from it, share_lock.
  */
 #include <linux/dma-buf.h>
 #include <linux/dma-direct.h>

@@ -80,14 +80,18 @@ static int iospace_import_turn(struct iospace_buffer *buffer, u32 flags)
 	struct iospace_scatter *scatter = &imported->scatter;
 	int ret = 0;
 
-	if (!imported->original && flags & IOSPACE_SYNC_FOR_CPU)
+	if (imported->original) {
+		iospace_scatter_sync(scatter, 0, scatter->size, flags);
+		return 0;
+	}
+	if (flags & IOSPACE_SYNC_FOR_CPU)
 		ret = dma_buf_begin_cpu_access(imported->dmabuf,
 					       scatter->direction);
 	if (ret)
 		return ret;
-	if (imported->original || imported->bounced)
+	if (imported->bounced)
 		iospace_scatter_sync(scatter, 0, scatter->size, flags);
-	if (!imported->original && flags & IOSPACE_SYNC_FOR_DEVICE)
+	if (flags & IOSPACE_SYNC_FOR_DEVICE)
 		ret = dma_buf_end_cpu_access(imported->dmabuf,
 					     scatter->direction);
 	return ret;
