@@ -37,6 +37,8 @@ export function mapShared(
 export class Mapping extends MappedBytes {
   readonly #native: NativeMapping;
   #buffer: ArrayBuffer | undefined;
+  /** As the native mapping has it, which costs more to be asked than a system call. */
+  #released = false;
 
   /** @internal */
   constructor(native: NativeMapping) {
@@ -50,7 +52,7 @@ export class Mapping extends MappedBytes {
   }
 
   get released(): boolean {
-    return this.#native.released;
+    return this.#released;
   }
 
   /**
@@ -59,7 +61,7 @@ export class Mapping extends MappedBytes {
    * @internal
    */
   get native(): NativeMapping {
-    if (this.#native.released) {
+    if (this.#released) {
       throw invalidState('the memory was given back');
     }
     return this.#native;
@@ -113,6 +115,7 @@ export class Mapping extends MappedBytes {
       this.#native.release(false);
       detach(this.#buffer, transfer);
     }
+    this.#released = true;
     this.#buffer = undefined;
   }
 
