@@ -131,6 +131,9 @@ int iospace_buffer_add(struct iospace_buffer *buffer, u32 *handle)
 	struct iospace_device *idev = buffer->idev;
 	int ret;
 
+	if (!dev_is_dma_coherent(idev->dev) &&
+	    buffer->direction != DMA_TO_DEVICE)
+		buffer->line_mask = dma_get_cache_alignment() - 1;
 	mutex_lock(&idev->memory_lock);
 	list_add(&buffer->node, &idev->buffers);
 	mutex_unlock(&idev->memory_lock);
@@ -357,20 +360,17 @@ int iospace_buffer_segments(struct iospace_file *file, void *args)
 	return ret;
 }
 
-static int iospace_buffer_check_sync(struct iospace_buffer *buffer, u64 offset,
-				     u64 length)
+static int iospace_buffer_check_sync(const struct iospace_buffer *buffer,
+				     u64 offset, u64 length)
 {
-	u64 end, line;
+	u64 end;
 
 	if (!length || offset > buffer->size || length > buffer->size - offset)
 		return -EINVAL;
-	if (dev_is_dma_coherent(buffer->idev->dev) ||
-	    buffer->direction == DMA_TO_DEVICE)
-		return 0;
 	/* A part of a line would take the CPU's data in the rest along. */
-	line = dma_get_cache_alignment();
 	end = offset + length;
-	if (offset & (line - 1) || (end & (line - 1) && end != buffer->size))
+	if (offset & buffer->line_mask ||
+	    (end & buffer->line_mask && end != buffer->size))
 		return -EINVAL;
 	return 0;
 }
@@ -381,26 +381,61 @@ static bool iospace_buffer_is_turn(u32 flags)
 	       flags == IOSPACE_SYNC_FOR_CPU;
 }
 
+/* Return: the buffer with a reference; NULL if it needs no SYNC; or an error. */
+static struct iospace_buffer *
+iospace_buffer_get_to_sync(struct iospace_file *file,
+			   const struct iospace_sync *sync)
+{
+	struct iospace_buffer *buffer;
+	int ret = -ENOENT;
+
+	xa_lock(&file->buffers);
+	buffer = iospace_buffer_find(file, sync->handle);
+	if (buffer && buffer->ops->segments)
+		ret = iospace_buffer_check_sync(buffer, sync->offset,
+						sync->length);
+	if (ret)
+		buffer = ERR_PTR(ret);
+	else if (buffer->needs_sync)
+		kref_get(&buffer->kref);
+	else
+		buffer = NULL;
+	xa_unlock(&file->buffers);
+	return buffer;
+}
+
+static int iospace_buffer_turn(struct iospace_buffer *buffer,
+			       const struct iospace_sync *sync)
+{
+	if (buffer->ops->turn)
+		return buffer->ops->turn(buffer, sync->flags);
+	buffer->ops->sync(buffer, sync->offset, sync->length, sync->flags);
+	return 0;
+}
+
+/*
+ * Called on a device that may be dead: most programs call it for each transfer, and
+ * most machines have nothing to do, for which they need not enter the device.
+ */
 int iospace_buffer_sync(struct iospace_file *file, void *args)
 {
+	struct iospace_device *idev = file->idev;
 	struct iospace_sync *sync = args;
 	struct iospace_buffer *buffer;
-	int ret;
+	int index, ret;
 
+	if (iospace_device_is_dead(idev))
+		return -ENODEV;
 	if (sync->__reserved || !iospace_buffer_is_turn(sync->flags))
 		return -EINVAL;
-	buffer = iospace_buffer_get_reached(file, sync->handle);
-	if (!buffer)
-		return -ENOENT;
+	buffer = iospace_buffer_get_to_sync(file, sync);
+	if (IS_ERR_OR_NULL(buffer))
+		return PTR_ERR_OR_ZERO(buffer);
 
-	ret = iospace_buffer_check_sync(buffer, sync->offset, sync->length);
-	if (!ret && buffer->needs_sync) {
-		if (buffer->ops->turn)
-			ret = buffer->ops->turn(buffer, sync->flags);
-		else
-			buffer->ops->sync(buffer, sync->offset, sync->length,
-					  sync->flags);
-	}
+	index = iospace_device_enter(idev);
+	ret = iospace_device_is_dead(idev) ? -ENODEV :
+					     iospace_buffer_turn(buffer, sync);
+	iospace_device_exit(idev, index);
 	iospace_buffer_put(buffer);
 	return ret;
 }

@@ -72,6 +72,13 @@ static inline unsigned long iospace_untagged(unsigned long address)
 #endif
 }
 
+/* A variable that is written before it is read, and costs much to be zeroed. */
+#if __has_attribute(__uninitialized__)
+#define IOSPACE_UNINITIALIZED __attribute__((__uninitialized__))
+#else
+#define IOSPACE_UNINITIALIZED
+#endif
+
 /*
  * A pinned page: may the device write it for as long as it likes? Not one of a
  * file that is written back to a disk: its file system would not know. Since 6.5

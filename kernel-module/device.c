@@ -16,27 +16,6 @@
 
 static DEFINE_IDA(iospace_ids);
 
-bool iospace_device_is_dead(struct iospace_device *idev)
-{
-	/* With it comes what remove wrote before: the status page. */
-	return smp_load_acquire(&idev->dead);
-}
-
-/*
- * A device that is not dead in between can be used until exit: remove waits. So
- * nothing in between may wait for user space.
- */
-int iospace_device_enter(struct iospace_device *idev) __acquires(&idev->srcu)
-{
-	return srcu_read_lock(&idev->srcu);
-}
-
-void iospace_device_exit(struct iospace_device *idev, int index)
-	__releases(&idev->srcu)
-{
-	srcu_read_unlock(&idev->srcu, index);
-}
-
 /* What stands between memory and any device. */
 enum iospace_iommu iospace_device_iommu_of(struct device *dev)
 {

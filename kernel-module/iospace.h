@@ -422,6 +422,7 @@ struct iospace_buffer_ops {
  * @charge: What it counts for
  * @segment_count: Of its ops' segments
  * @needs_sync: As IOSPACE_ALLOC_NEEDS_SYNC
+ * @line_mask: Bits of an offset in a cache line, which no SYNC may divide; else 0
  * @released: The memory was given back; under memory_lock
  * @published: User space was told its handle; under the lock of the handles
  */
@@ -437,6 +438,7 @@ struct iospace_buffer {
 	struct iospace_charge charge;
 	unsigned int segment_count;
 	bool needs_sync;
+	unsigned int line_mask;
 	bool released;
 	bool published;
 };
@@ -512,6 +514,28 @@ struct iospace_export_call {
 };
 
 /* device.c */
+static inline bool iospace_device_is_dead(struct iospace_device *idev)
+{
+	/* With it comes what remove wrote before: the status page. */
+	return smp_load_acquire(&idev->dead);
+}
+
+/*
+ * A device that is not dead in between can be used until exit: remove waits. So
+ * nothing in between may wait for user space.
+ */
+static inline int iospace_device_enter(struct iospace_device *idev)
+	__acquires(&idev->srcu)
+{
+	return srcu_read_lock(&idev->srcu);
+}
+
+static inline void iospace_device_exit(struct iospace_device *idev, int index)
+	__releases(&idev->srcu)
+{
+	srcu_read_unlock(&idev->srcu, index);
+}
+
 struct iospace_device *iospace_device_create(struct device *dev,
 					     const struct iospace_bus_ops *ops,
 					     void *bus_data, int first_id);
@@ -523,10 +547,6 @@ int iospace_device_start(struct iospace_device *idev);
 void iospace_device_stop(struct iospace_device *idev, bool unbinding);
 void iospace_device_drain(struct iospace_device *idev);
 void iospace_device_put(struct iospace_device *idev);
-int iospace_device_enter(struct iospace_device *idev) __acquires(&idev->srcu);
-void iospace_device_exit(struct iospace_device *idev, int index)
-	__releases(&idev->srcu);
-bool iospace_device_is_dead(struct iospace_device *idev);
 enum iospace_iommu iospace_device_iommu_of(struct device *dev);
 enum iospace_iommu iospace_device_iommu(struct iospace_device *idev);
 u32 iospace_device_memory_types(struct iospace_device *idev);

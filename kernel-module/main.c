@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "compat.h"
 #include "iospace.h"
 
 static_assert(sizeof(struct iospace_info) == 200);
@@ -124,7 +125,9 @@ static int iospace_release(struct inode *inode, struct file *filp)
  * struct iospace_ioctl - One row of the table of ioctls
  * @size: Of the structure
  * @handler: Runs on a copy of the structure, and while the device lives
- * @enters: @handler sees to that itself, because it touches user space
+ * @enters: @handler sees to that itself, because it touches user space, or often
+ *          needs no device
+ * @answers: The structure has members that the module writes
  * @finish: After @handler has succeeded: the answer was written, or could not be,
  *          and is to be undone. The device may be gone
  */
@@ -132,6 +135,7 @@ struct iospace_ioctl {
 	size_t size;
 	int (*handler)(struct iospace_file *file, void *args);
 	bool enters;
+	bool answers;
 	void (*finish)(struct iospace_file *file, void *args, bool answered);
 };
 
@@ -139,10 +143,12 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 	[IOSPACE_CMD_INFO] = {
 		.size = sizeof(struct iospace_info),
 		.handler = iospace_device_info,
+		.answers = true,
 	},
 	[IOSPACE_CMD_ALLOC] = {
 		.size = sizeof(struct iospace_alloc),
 		.handler = iospace_buffer_alloc,
+		.answers = true,
 		.finish = iospace_buffer_alloc_finish,
 	},
 	[IOSPACE_CMD_FREE] = {
@@ -152,37 +158,45 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 	[IOSPACE_CMD_REGISTERS] = {
 		.size = sizeof(struct iospace_registers),
 		.handler = iospace_regs_describe,
+		.answers = true,
 	},
 	[IOSPACE_CMD_REGISTER_ACCESS] = {
 		.size = sizeof(struct iospace_register_access),
 		.handler = iospace_regs_access,
+		.answers = true,
 	},
 	[IOSPACE_CMD_INTERRUPT] = {
 		.size = sizeof(struct iospace_interrupt),
 		.handler = iospace_irq_control,
+		.answers = true,
 	},
 	[IOSPACE_CMD_SEGMENTS] = {
 		.size = sizeof(struct iospace_segments),
 		.handler = iospace_buffer_segments,
 		.enters = true,
+		.answers = true,
 	},
 	[IOSPACE_CMD_SYNC] = {
 		.size = sizeof(struct iospace_sync),
 		.handler = iospace_buffer_sync,
+		.enters = true,
 	},
 	[IOSPACE_CMD_ARENA] = {
 		.size = sizeof(struct iospace_arena),
 		.handler = iospace_arena_describe,
+		.answers = true,
 	},
 	[IOSPACE_CMD_WINDOW] = {
 		.size = sizeof(struct iospace_window),
 		.handler = iospace_window_open,
+		.answers = true,
 		.finish = iospace_window_finish,
 	},
 	[IOSPACE_CMD_MAP_USER] = {
 		.size = sizeof(struct iospace_map_user),
 		.handler = iospace_user_map,
 		.enters = true,
+		.answers = true,
 		.finish = iospace_user_finish,
 	},
 	[IOSPACE_CMD_SYNC_RANGES] = {
@@ -193,11 +207,13 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 	[IOSPACE_CMD_EXPORT] = {
 		.size = sizeof(struct iospace_export),
 		.handler = iospace_export_open,
+		.answers = true,
 		.finish = iospace_export_finish,
 	},
 	[IOSPACE_CMD_IMPORT] = {
 		.size = sizeof(struct iospace_import),
 		.handler = iospace_import_open,
+		.answers = true,
 		.finish = iospace_import_finish,
 	},
 };
@@ -217,6 +233,27 @@ static int iospace_ioctl_run(const struct iospace_ioctl *ioctl,
 	return ret;
 }
 
+/*
+ * Reads a structure, word by word: of a copy whose size it cannot know, the kernel
+ * first checks whose memory it is, which costs more than all else of a small call.
+ */
+static int iospace_ioctl_read(unsigned long *to, const void __user *user,
+			      size_t size)
+{
+	const unsigned long __user *from = user;
+
+	if (!user_access_begin(from, size))
+		return -EFAULT;
+	for (; size; size -= sizeof(*to))
+		unsafe_get_user(*to++, from++, fault);
+	user_access_end();
+	return 0;
+
+fault:
+	user_access_end();
+	return -EFAULT;
+}
+
 static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 				   unsigned long argument)
 {
@@ -225,6 +262,7 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 	const struct iospace_ioctl *ioctl;
 	union {
 		u32 size;
+		unsigned long words[sizeof(struct iospace_info) / sizeof(long)];
 		struct iospace_info info;
 		struct iospace_alloc alloc;
 		struct iospace_free free;
@@ -239,10 +277,9 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 		struct iospace_sync_ranges sync_ranges;
 		struct iospace_export_call export;
 		struct iospace_import import;
-	} args;
+	} args IOSPACE_UNINITIALIZED;
 	unsigned int command = _IOC_NR(request);
 	bool answered;
-	u32 size;
 	int ret;
 
 	if (request != _IO(IOSPACE_TYPE, command) ||
@@ -253,23 +290,25 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 	if (!ioctl->handler)
 		return -ENOTTY;
 
-	if (get_user(size, (u32 __user *)user))
-		return -EFAULT;
-	/* Every structure is as it was first published. */
-	if (size < ioctl->size)
-		return -EINVAL;
-	/* A tail that nobody will ever have is not worth looking through. */
-	if (size > PAGE_SIZE)
-		return -E2BIG;
-	ret = copy_struct_from_user(&args, ioctl->size, user, size);
+	ret = iospace_ioctl_read(args.words, user, ioctl->size);
 	if (ret)
 		return ret;
-	/* It may have changed between the two readings. */
-	args.size = size;
+	/* Every structure is as it was first published. */
+	if (args.size < ioctl->size)
+		return -EINVAL;
+	/* A tail that nobody will ever have is not worth looking through. */
+	if (args.size > PAGE_SIZE)
+		return -E2BIG;
+	if (args.size > ioctl->size) {
+		ret = check_zeroed_user(user + ioctl->size,
+					args.size - ioctl->size);
+		if (ret <= 0)
+			return ret ?: -E2BIG;
+	}
 
 	/* Not around the copying, which may wait for user space for ever. */
 	ret = iospace_ioctl_run(ioctl, file, &args);
-	if (ret)
+	if (ret || !ioctl->answers)
 		return ret;
 
 	answered = !copy_to_user(user, &args, ioctl->size);
