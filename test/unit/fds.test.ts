@@ -70,6 +70,20 @@ async function leavingNothing<T>(pass: () => Promise<T>): Promise<T> {
 
 const closeAll = (received: readonly number[]) => received.forEach(raw.close);
 
+/** A process that listens at the path. */
+async function listening(): Promise<ReturnType<typeof startChild>> {
+  const child = startChild(
+    `import { fds } from 'iospace/shm'; fds.receive(${JSON.stringify(path)}); console.log('ready');`,
+  );
+  await once(child.stdout, 'data');
+  return child;
+}
+
+async function kill(child: ReturnType<typeof startChild>): Promise<void> {
+  child.kill('SIGKILL');
+  await once(child, 'close');
+}
+
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) {
     await delay(5);
@@ -169,12 +183,8 @@ describe('the file of the socket', () => {
   });
 
   test('is replaced where its listener has died', async () => {
-    const child = startChild(
-      `import { fds } from 'iospace/shm'; fds.receive(${JSON.stringify(path)}); console.log('ready');`,
-    );
-    await once(child.stdout, 'data');
-    child.kill('SIGKILL');
-    await once(child, 'close');
+    const child = await listening();
+    await kill(child);
     expect(existsSync(path)).toBe(true);
     await leavingNothing(async () => {
       const [received] = await Promise.all([fds.receive(path), fds.send(path, [0])]);
@@ -193,12 +203,8 @@ describe('the file of the socket', () => {
   });
 
   test('exactly one of those who race for a stale one gets it', async () => {
-    const stale = startChild(
-      `import { fds } from 'iospace/shm'; fds.receive(${JSON.stringify(path)}); console.log('ready');`,
-    );
-    await once(stale.stdout, 'data');
-    stale.kill('SIGKILL');
-    await once(stale, 'close');
+    const stale = await listening();
+    await kill(stale);
     const racer = `
       import { fds } from 'iospace/shm';
       console.log(await fds.receive(${JSON.stringify(path)}).then(() => 'received', ({ code }) => code));`;
@@ -280,18 +286,14 @@ describe('an end before the end', () => {
 
   test('the wait of a sender whose receiver does not answer', async () => {
     // A listener that accepts nothing: its process is stopped.
-    const child = startChild(
-      `import { fds } from 'iospace/shm'; fds.receive(${JSON.stringify(path)}); console.log('ready');`,
-    );
-    await once(child.stdout, 'data');
+    const child = await listening();
     child.kill('SIGSTOP');
     const { fd } = memory();
     const before = open();
     await expect(fds.send(path, [fd], { timeout: 100 })).rejects.toThrow('the receiver has not answered');
     expect(open()).toEqual(before);
     raw.close(fd);
-    child.kill('SIGKILL');
-    await once(child, 'close');
+    await kill(child);
   });
 
   test('a receiver waits on if a sender gave up, and does not take what that had sent', async () => {
