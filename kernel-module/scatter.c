@@ -159,8 +159,9 @@ static int iospace_scatter_make_table(struct iospace_scatter *scatter,
 
 /*
  * What the segments must be is the device's own property to the DMA API, so it
- * is so for this one call: nothing else maps for this device meanwhile. Pages
- * that no IOMMU gives another address lie below the limit already.
+ * is so for this one call: nothing else maps for this device meanwhile, nor is
+ * copied between bounce buffers and what does not begin with a page. Pages that no
+ * IOMMU gives another address lie below the limit already.
  */
 static int iospace_scatter_map_table(struct iospace_scatter *scatter,
 				     const struct iospace_demand *demand)
@@ -236,6 +237,32 @@ void iospace_scatter_forget(struct iospace_scatter *scatter)
 	kvfree(scatter->pieces);
 }
 
+/*
+ * The kernel finds the bytes of a bounce buffer by the alignment that the device
+ * demands at the time, as if they had been mapped with that. Only pages lie the
+ * same with any.
+ */
+static void iospace_scatter_lock_bounce(const struct iospace_scatter *scatter)
+{
+	if (scatter->offset)
+		mutex_lock(&scatter->idev->dma_lock);
+}
+
+static void iospace_scatter_unlock_bounce(const struct iospace_scatter *scatter)
+{
+	if (scatter->offset)
+		mutex_unlock(&scatter->idev->dma_lock);
+}
+
+static void iospace_scatter_unmap_table(struct iospace_scatter *scatter,
+					unsigned long attributes)
+{
+	iospace_scatter_lock_bounce(scatter);
+	dma_unmap_sgtable(scatter->idev->dev, &scatter->table,
+			  scatter->direction, attributes);
+	iospace_scatter_unlock_bounce(scatter);
+}
+
 /* Are the segments what they must be? */
 static int iospace_scatter_check(const struct iospace_scatter *scatter,
 				 const struct iospace_demand *demand)
@@ -284,8 +311,7 @@ int iospace_scatter_map(struct iospace_scatter *scatter, struct page **pages,
 
 	iospace_scatter_forget(scatter);
 unmap_table:
-	dma_unmap_sgtable(scatter->idev->dev, &scatter->table,
-			  scatter->direction, 0);
+	iospace_scatter_unmap_table(scatter, 0);
 free_table:
 	sg_free_table(&scatter->table);
 	return ret;
@@ -300,9 +326,7 @@ free_table:
 void iospace_scatter_unmap(struct iospace_scatter *scatter, bool take)
 {
 	iospace_scatter_forget(scatter);
-	dma_unmap_sgtable(scatter->idev->dev, &scatter->table,
-			  scatter->direction,
-			  take ? 0 : DMA_ATTR_SKIP_CPU_SYNC);
+	iospace_scatter_unmap_table(scatter, take ? 0 : DMA_ATTR_SKIP_CPU_SYNC);
 	sg_free_table(&scatter->table);
 }
 
@@ -396,6 +420,7 @@ void iospace_scatter_sync(const struct iospace_scatter *scatter, u64 offset,
 				     offset + PAGE_SIZE -
 					     offset_in_page(scatter->offset +
 							    offset));
+		iospace_scatter_lock_bounce(scatter);
 		if (flags & IOSPACE_SYNC_FOR_DEVICE)
 			dma_sync_single_for_device(idev->dev, addr,
 						   next - offset,
@@ -403,6 +428,7 @@ void iospace_scatter_sync(const struct iospace_scatter *scatter, u64 offset,
 		else
 			dma_sync_single_for_cpu(idev->dev, addr, next - offset,
 						scatter->direction);
+		iospace_scatter_unlock_bounce(scatter);
 		if (next == piece[1].offset)
 			piece++;
 		cond_resched();

@@ -6,8 +6,10 @@
 #include "abi.h"
 
 #include <linux/capability.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -715,6 +717,64 @@ static void test_full(int fd)
 	munmap(memory, length);
 }
 
+struct allocating {
+	int fd;
+	unsigned int count;
+	atomic_bool done;
+};
+
+/* Buffers that come and go. */
+static void *keep_allocating(void *argument)
+{
+	struct allocating *allocating = argument;
+	struct iospace_alloc buffer;
+
+	for (; allocating->count < 50; allocating->count++) {
+		if (alloc_as(allocating->fd, (struct iospace_alloc){
+			.memory = IOSPACE_MEMORY_CACHED, .length = 4 * MIB,
+			.align = 2 * page_size }, &buffer))
+			break;
+		free_handle(allocating->fd, buffer.out_handle);
+	}
+	allocating->done = true;
+	return NULL;
+}
+
+/* While buffers are mapped that are aligned otherwise than this mapping. */
+static void test_bounced_offset(int fd)
+{
+	struct allocating allocating = { .fd = fd };
+	uint8_t *memory = anonymous(3), *bytes = memory + page_size + 64;
+	struct iospace_map_user map;
+	bool kept = true;
+	pthread_t thread;
+	uint8_t round;
+
+	if (!is_bounced()) {
+		skip("bounce buffers: at an offset: this machine does not force them");
+		return;
+	}
+	memset(memory, 0xee, 3 * page_size);
+	if (map_user(fd, bytes, page_size, BOTH_WAYS, &map))
+		die("MAP_USER");
+	pthread_create(&thread, NULL, keep_allocating, &allocating);
+	for (round = 0; kept && !allocating.done; round++) {
+		memset(bytes, round, page_size);
+		sync_range(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE, 0, page_size);
+		memset(bytes, 0x77, page_size);
+		/* What the device, which does nothing, has there. */
+		sync_range(fd, map.out_handle, IOSPACE_SYNC_FOR_CPU, 0, page_size);
+		for (int at = 0; at < page_size; at++)
+			kept &= bytes[at] == round;
+		kept &= bytes[-1] == 0xee && bytes[page_size] == 0xee;
+	}
+	pthread_join(thread, NULL);
+	free_handle(fd, map.out_handle);
+	ok(kept && allocating.count == 50,
+	   "bounce buffers: at an offset, while others are aligned");
+	munmap(memory, 3 * page_size);
+}
+
 /* Most memory lies higher; only an IOMMU gives it a lower address. */
 static void test_reach(void)
 {
@@ -753,6 +813,7 @@ void test_user(void)
 	test_transfers(fd);
 	test_fork(fd);
 	test_full(fd);
+	test_bounced_offset(fd);
 	test_accounting(fd); /* closes it */
 	test_reach();
 	test_unbind();
