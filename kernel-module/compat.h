@@ -132,11 +132,17 @@ static inline void iospace_eventfd_signal(struct eventfd_ctx *eventfd)
 #define dma_buf_unmap_attachment_unlocked dma_buf_unmap_attachment
 #endif
 
+/* Its name before 5.18. */
+#ifdef IOSPACE_HAVE_DMA_BUF_MAP
+#define iosys_map	    dma_buf_map
+#define iosys_map_set_vaddr dma_buf_map_set_vaddr
+#endif
+
 /*
  * Members of struct dma_buf_ops, from functions that take a struct iosys_map:
  * before 5.11 they took and gave the address itself.
  */
-#ifdef IOSPACE_HAVE_IOSYS_MAP
+#if defined(IOSPACE_HAVE_IOSYS_MAP) || defined(IOSPACE_HAVE_DMA_BUF_MAP)
 #define IOSPACE_DMA_BUF_VMAP_OPS(vmap, vunmap)
 #define IOSPACE_DMA_BUF_OP(name) name
 #else
