@@ -77,7 +77,10 @@ void iospace_charge_begin(struct iospace_charge *charge,
 	*charge = (struct iospace_charge){ .account = account };
 }
 
-/* Beside what was charged before. Return: 0, or -EDQUOT. */
+/*
+ * Beside what was charged before. Return: 0; or -EDQUOT, also for no bytes at all
+ * when what is held has gone over the limit.
+ */
 int iospace_charge_more(struct iospace_charge *charge, size_t bytes)
 {
 	struct iospace_account *account = charge->account;
@@ -101,8 +104,15 @@ int iospace_charge_more(struct iospace_charge *charge, size_t bytes)
 /** iospace_charge_hold() - Note that it waits for the last close */
 void iospace_charge_hold(struct iospace_charge *charge)
 {
+	struct iospace_account *account = charge->account;
+
 	spin_lock(&iospace_charge_lock);
-	charge->account->idev->held_bytes += charge->bytes;
+	/* Too late to refuse them: others are. */
+	account->bytes += charge->kept;
+	account->idev->bytes += charge->kept;
+	iospace_total_bytes += charge->kept;
+	charge->bytes += charge->kept;
+	account->idev->held_bytes += charge->bytes;
 	spin_unlock(&iospace_charge_lock);
 	charge->held = true;
 }

@@ -169,6 +169,7 @@ static int iospace_import_reach(struct iospace_imported *imported)
 		ret = iospace_import_attach(imported);
 		if (ret)
 			return ret;
+		imported->buffer.charge.kept = scatter->size;
 	}
 	imported->buffer.segment_count = scatter->segment_count;
 	return 0;

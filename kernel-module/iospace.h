@@ -228,11 +228,13 @@ struct iospace_account {
  * struct iospace_charge - Bytes that somebody is charged for
  * @account: Who; NULL when it was moved or has ended
  * @bytes: How many
- * @held: For what waits for the last close
+ * @kept: Bytes of others that it keeps. While it is held nobody else counts them
+ * @held: For what waits for the last close; @kept is a part of @bytes then
  */
 struct iospace_charge {
 	struct iospace_account *account;
 	size_t bytes;
+	size_t kept;
 	bool held;
 };
 

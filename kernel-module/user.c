@@ -393,6 +393,7 @@ iospace_user_create(struct iospace_file *file,
 	user->last = first + map->length - 1;
 	user->page_count =
 		(user->last >> PAGE_SHIFT) - (first >> PAGE_SHIFT) + 1;
+	user->buffer.charge.kept = user->page_count << PAGE_SHIFT;
 	ret = iospace_user_enter_file(user);
 	if (!ret)
 		return user;

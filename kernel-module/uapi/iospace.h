@@ -457,15 +457,17 @@ struct iospace_sync_ranges {
  * before the call the device sees. FREE, too, is SYNC for the CPU.
  *
  * The pages count as pinned (VmPin) for the process that called. ENOMEM: more of
- * them than its RLIMIT_MEMLOCK, without CAP_IPC_LOCK. EDQUOT: over
- * out_max_file_mappings. ENOSPC: the bounce buffers that this device needs are
- * full. EFAULT: nothing is mapped there; or it is read-only, and the device writes;
- * or it is memory of a device, which cannot be pinned; or pages of a file on a
- * disk, which the device must not write behind the file system's back. EBUSY: the
- * range overlaps another mapping of this file and one of the two is written by the
- * device, or it is memory of this device already. EINVAL: the device does not snoop
- * and writes, and the range does not begin and end on out_cache_line. EOPNOTSUPP: it
- * lies where this device does not reach, and the machine has no bounce buffers.
+ * them than its RLIMIT_MEMLOCK, without CAP_IPC_LOCK. Once their file has gone, what
+ * waits for the device's last close counts as buffers do, too. EDQUOT: over
+ * out_max_file_mappings; or buffers, with what waits, are over out_max_total_bytes.
+ * ENOSPC: the bounce buffers that this device needs are full. EFAULT: nothing is
+ * mapped there; or it is read-only, and the device writes; or it is memory of a
+ * device, which cannot be pinned; or pages of a file on a disk, which the device
+ * must not write behind the file system's back. EBUSY: the range overlaps another
+ * mapping of this file and one of the two is written by the device, or it is memory
+ * of this device already. EINVAL: the device does not snoop and writes, and the range
+ * does not begin and end on out_cache_line. EOPNOTSUPP: it lies where this device does
+ * not reach, and the machine has no bounce buffers.
  */
 struct iospace_map_user {
 	__u32 size;
@@ -533,7 +535,8 @@ struct iospace_export {
  *
  * Maps a dma-buf for the device, until FREE. The CPU's view of it is mmap() of @fd.
  * One that was exported from a buffer of this same device has the addresses that
- * the buffer has. It counts as a page of out_max_file_bytes. EBADF: @fd is not open.
+ * the buffer has. It counts as a page of out_max_file_bytes; once its file has gone,
+ * and until the device's last close, all of it counts. EBADF: @fd is not open.
  * EINVAL: it is no dma-buf. EACCES: it is read-only, and the device writes. Other
  * errors are those of the driver that exported it. EOPNOTSUPP: the device reaches
  * only a part of it, or the kernel has no dma-buf.

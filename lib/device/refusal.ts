@@ -107,7 +107,7 @@ export function whyNotMapped(
     ENOSPC: () =>
       `the bounce buffers that this device needs have no room for ${byteLength} bytes: unmap() others, map less at a time, or boot with more (swiotlb=65536 on the kernel's command line is 128 MiB); or this device has as many mappings as it can`,
     EDQUOT: () =>
-      `max_file_mappings allows ${info.limits.fileMappings} mappings at a time of one open device: unmap() others, or map larger pieces`,
+      `max_file_mappings allows ${info.limits.fileMappings} mappings at a time of one open device: unmap() others, or map larger pieces; or max_total_bytes is used up by buffers and by what programs that have gone left mapped, which waits for the last close of this device`,
   };
 }
 

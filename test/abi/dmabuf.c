@@ -665,7 +665,8 @@ static void test_import_udmabuf(int fd, volatile uint8_t *edu)
 	const uint64_t length = 16 * page_size, place = 7 * page_size;
 	struct udmabuf_create create = { .flags = UDMABUF_FLAGS_CLOEXEC,
 					 .size = length };
-	int driver = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), memory, dmabuf;
+	int driver = open("/dev/udmabuf", O_RDWR | O_CLOEXEC), memory, dmabuf,
+	    second, again;
 	struct iospace_import import;
 	uint64_t address;
 	uint8_t *bytes;
@@ -687,6 +688,7 @@ static void test_import_udmabuf(int fd, volatile uint8_t *edu)
 	fill(bytes + place, EDU_BUFFER_SIZE, 13);
 	is_errno(import_fd(fd, dmabuf, BOTH_WAYS, &import), 0,
 		 "IMPORT: a udmabuf");
+	again = dup(dmabuf);
 	close(dmabuf);
 	close(driver);
 	ok(import.out_length == length && length_of(fd, &import) == length,
@@ -708,6 +710,16 @@ static void test_import_udmabuf(int fd, volatile uint8_t *edu)
 	free_handle(fd, import.out_handle);
 	munmap(bytes, length);
 	close(memory);
+
+	/* A page, and what it keeps; until the caller's last close. */
+	second = open_device(O_RDWR);
+	if (again == -1 || import_fd(second, again, BOTH_WAYS, &import))
+		die("IMPORT");
+	close(again);
+	close(second);
+	ok(counter_becomes("held_bytes", page_size + length) &&
+	   counter("buffer_bytes") == page_size + length,
+	   "IMPORT: a udmabuf: of a file that has gone, held back, and counts whole");
 }
 
 /* The exporter goes, under a descriptor, mappings and an importer. */

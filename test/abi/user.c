@@ -16,6 +16,8 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
+#define TOTAL_BYTES "/sys/module/iospace/parameters/max_total_bytes"
+
 /* What the device and machine are; they stay. */
 static struct iospace_info device_info;
 
@@ -501,7 +503,9 @@ static void test_accounting(int fd)
 {
 	static uint8_t stack[65536] __attribute__((aligned(16)));
 	struct iospace_map_user first, second;
+	const uint64_t length = 8 * page_size;
 	uint8_t *memory = anonymous(8);
+	char before[32];
 	pid_t child;
 
 	if (map_user(fd, memory + page_size - 1, 2, TO_DEVICE, &first) ||
@@ -525,6 +529,17 @@ static void test_accounting(int fd)
 	waitpid(child, NULL, 0);
 	ok(counter_becomes("buffers", 1),
 	   "SIGKILL: which are held back, because the device is open");
+	ok(counter("held_bytes") == length && counter("buffer_bytes") == length,
+	   "SIGKILL: and count, as nobody else counts them");
+	if (!read_file(TOTAL_BYTES, before, sizeof(before)) ||
+	    !write_file(TOTAL_BYTES, "4096"))
+		die(TOTAL_BYTES);
+	is_errno(try_user(fd, memory, 1, TO_DEVICE), EDQUOT,
+		 "SIGKILL: over the limit nothing is mapped");
+	if (!write_file(TOTAL_BYTES, before))
+		die(TOTAL_BYTES);
+	is_errno(try_user(fd, memory, 1, TO_DEVICE), 0,
+		 "SIGKILL: below it there is");
 	close(fd);
 	ok(counter_becomes("buffers", 0) && !pinned(),
 	   "SIGKILL: until the last close, and VmPin is 0");
