@@ -13,6 +13,7 @@
  */
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
@@ -457,9 +458,15 @@ static int iospace_buffer_sync_all(struct iospace_buffer *buffer,
 		return 0;
 	if (buffer->ops->turn)
 		return buffer->ops->turn(buffer, sync->flags);
-	for (i = 0; i < sync->count; i++)
+	/* Ranges may overlap, so all may be the whole, which takes hours. */
+	for (i = 0; i < sync->count; i++) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (iospace_device_is_dead(buffer->idev))
+			return -ENODEV;
 		buffer->ops->sync(buffer, ranges[i].offset, ranges[i].length,
 				  sync->flags);
+	}
 	return 0;
 }
 

@@ -732,6 +732,42 @@ static void test_full(int fd)
 	munmap(memory, length);
 }
 
+/* Hands memory over many times, until it is killed. */
+static void hand_over_for_hours(void)
+{
+	int fd = open_device(O_RDWR);
+	struct iospace_sync_range *ranges =
+		calloc(IOSPACE_MAX_SYNC_RANGES, sizeof(*ranges));
+	uint8_t *memory = anonymous(8 * MIB / page_size);
+	struct iospace_map_user map;
+
+	for (uint32_t i = 0; i < IOSPACE_MAX_SYNC_RANGES; i++)
+		ranges[i].length = 8 * MIB;
+	if (!map_user(fd, memory, 8 * MIB, BOTH_WAYS, &map))
+		sync_ranges(fd, map.out_handle, IOSPACE_SYNC_FOR_DEVICE,
+			    IOSPACE_MAX_SYNC_RANGES, ranges);
+	_exit(1);
+}
+
+static void test_long_sync(void)
+{
+	int status = -1;
+	pid_t child;
+
+	if (!is_bounced()) {
+		skip("bounce buffers: killed in SYNC_RANGES: this machine does not force them");
+		return;
+	}
+	child = fork();
+	if (!child)
+		hand_over_for_hours();
+	sleep_ms(300);
+	kill(child, SIGKILL);
+	for (int i = 0; i < 500 && !waitpid(child, &status, WNOHANG); i++)
+		sleep_ms(10);
+	ok(WIFSIGNALED(status), "bounce buffers: killed in SYNC_RANGES");
+}
+
 struct allocating {
 	int fd;
 	unsigned int count;
@@ -831,5 +867,6 @@ void test_user(void)
 	test_bounced_offset(fd);
 	test_accounting(fd); /* closes it */
 	test_reach();
+	test_long_sync();
 	test_unbind();
 }
