@@ -376,7 +376,8 @@ iospace_user_create(struct iospace_file *file,
 	struct iospace_user *user;
 	int ret;
 
-	if (first >= TASK_SIZE || map->length > TASK_SIZE - first)
+	if (map->address != (unsigned long)map->address || first >= TASK_SIZE ||
+	    map->length > TASK_SIZE - first)
 		return ERR_PTR(-EFAULT);
 
 	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
