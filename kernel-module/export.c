@@ -99,6 +99,8 @@ static bool iospace_share_is_near(struct iospace_share *share,
 	    dma_max_mapping_size(dev) != SIZE_MAX)
 		return true;
 	for (i = 0; i < share->count; i++) {
+		if (!(i % 1024))
+			cond_resched();
 		if (phys_to_dma(dev, page_to_phys(pages[i])) + PAGE_SIZE - 1 >
 		    mask)
 			return false;

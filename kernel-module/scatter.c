@@ -137,7 +137,8 @@ static int iospace_scatter_make_table(struct iospace_scatter *scatter,
 		if (phys_to_dma(scatter->idev->dev,
 				page_to_phys(pages[at + pages_of - 1])) > reach)
 			return -EOPNOTSUPP;
-		count++;
+		if (!(++count % 1024))
+			cond_resched();
 	}
 	ret = sg_alloc_table(&scatter->table, count, GFP_KERNEL_ACCOUNT);
 	if (ret)
@@ -153,6 +154,8 @@ static int iospace_scatter_make_table(struct iospace_scatter *scatter,
 		entry = sg_next(entry);
 		length -= bytes;
 		offset = 0;
+		if (!(--count % 1024))
+			cond_resched();
 	}
 	return 0;
 }

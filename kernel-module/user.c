@@ -240,6 +240,8 @@ static int iospace_user_check_pages(struct iospace_user *user)
 	if (!iospace_user_is_written(user))
 		return 0;
 	for (i = 0; i < user->pinned; i++) {
+		if (!(i % 1024))
+			cond_resched();
 		if (!iospace_page_may_be_written(user->pages[i]))
 			return -EFAULT;
 	}
