@@ -536,10 +536,15 @@ struct iospace_export {
  * Maps a dma-buf for the device, until FREE. The CPU's view of it is mmap() of @fd.
  * One that was exported from a buffer of this same device has the addresses that
  * the buffer has. It counts as a page of out_max_file_bytes; once its file has gone,
- * and until the device's last close, all of it counts. EBADF: @fd is not open.
- * EINVAL: it is no dma-buf. EACCES: it is read-only, and the device writes. Other
- * errors are those of the driver that exported it. EOPNOTSUPP: the device reaches
- * only a part of it, or the kernel has no dma-buf.
+ * and until the device's last close, all of it counts.
+ *
+ * Where the device does not snoop, the caches are the exporter's business, at SYNC.
+ * One that takes no part in it, so that IOSPACE_ALLOC_NEEDS_SYNC is not set, has to
+ * map its memory for the CPU without caches: nobody else sees to them.
+ *
+ * EBADF: @fd is not open. EINVAL: it is no dma-buf. EACCES: it is read-only, and the
+ * device writes. Other errors are those of the driver that exported it. EOPNOTSUPP:
+ * the device reaches only a part of it, or the kernel has no dma-buf.
  */
 struct iospace_import {
 	__u32 size;
