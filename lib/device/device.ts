@@ -137,7 +137,8 @@ export class DmaDevice {
    *   memory that begins and ends on a multiple of `info.cacheLine`
    * @param direction - who writes
    * @throws ENOMEM over RLIMIT_MEMLOCK, without CAP_IPC_LOCK, or if the machine has no memory left; EDQUOT over
-   *   `info.limits.fileMappings`; ENOSPC if the bounce buffers that this device needs are full; EFAULT for memory that
+   *   `info.limits.fileMappings`, or while buffers, with what processes that have gone left mapped, are over
+   *   `info.limits.totalBytes`; ENOSPC if the bounce buffers that this device needs are full; EFAULT for memory that
    *   cannot be pinned, or that the device must not write: memory of a device, read-only memory, pages of a file on a
    *   disk; EBUSY if it overlaps what this device has mapped and one of the two is written by it, or is memory of a
    *   buffer of this device; EINVAL over a resizable ArrayBuffer, or where it shares a cache line as said; EOPNOTSUPP
