@@ -405,13 +405,38 @@ iospace_buffer_get_to_sync(struct iospace_file *file,
 	return buffer;
 }
 
-static int iospace_buffer_turn(struct iospace_buffer *buffer,
-			       const struct iospace_sync *sync)
+/* Ranges may overlap, so each may be the whole buffer, which takes hours. */
+static int iospace_buffer_sync_all(struct iospace_buffer *buffer, u32 flags,
+				   const struct iospace_sync_range *ranges,
+				   u32 count)
 {
-	if (buffer->ops->turn)
-		return buffer->ops->turn(buffer, sync->flags);
-	buffer->ops->sync(buffer, sync->offset, sync->length, sync->flags);
+	u32 i;
+
+	for (i = 0; i < count; i++) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (iospace_device_is_dead(buffer->idev))
+			return -ENODEV;
+		buffer->ops->sync(buffer, ranges[i].offset, ranges[i].length,
+				  flags);
+	}
 	return 0;
+}
+
+/* Ranges that were checked, of a buffer that needs it. */
+static int iospace_buffer_turn(struct iospace_buffer *buffer, u32 flags,
+			       const struct iospace_sync_range *ranges,
+			       u32 count)
+{
+	int index, ret;
+
+	if (buffer->ops->turn)
+		return buffer->ops->turn(buffer, flags);
+
+	index = iospace_device_enter(buffer->idev);
+	ret = iospace_buffer_sync_all(buffer, flags, ranges, count);
+	iospace_device_exit(buffer->idev, index);
+	return ret;
 }
 
 /*
@@ -420,12 +445,12 @@ static int iospace_buffer_turn(struct iospace_buffer *buffer,
  */
 int iospace_buffer_sync(struct iospace_file *file, void *args)
 {
-	struct iospace_device *idev = file->idev;
 	struct iospace_sync *sync = args;
+	const struct iospace_sync_range range = { sync->offset, sync->length };
 	struct iospace_buffer *buffer;
-	int index, ret;
+	int ret;
 
-	if (iospace_device_is_dead(idev))
+	if (iospace_device_is_dead(file->idev))
 		return -ENODEV;
 	if (sync->__reserved || !iospace_buffer_is_turn(sync->flags))
 		return -EINVAL;
@@ -433,53 +458,33 @@ int iospace_buffer_sync(struct iospace_file *file, void *args)
 	if (IS_ERR_OR_NULL(buffer))
 		return PTR_ERR_OR_ZERO(buffer);
 
-	index = iospace_device_enter(idev);
-	ret = iospace_device_is_dead(idev) ? -ENODEV :
-					     iospace_buffer_turn(buffer, sync);
-	iospace_device_exit(idev, index);
+	ret = iospace_buffer_turn(buffer, sync->flags, &range, 1);
 	iospace_buffer_put(buffer);
 	return ret;
 }
 
-static int iospace_buffer_sync_all(struct iospace_buffer *buffer,
-				   const struct iospace_sync_ranges *sync,
-				   const struct iospace_sync_range *ranges)
+static int iospace_buffer_check_all(const struct iospace_buffer *buffer,
+				    const struct iospace_sync_range *ranges,
+				    u32 count)
 {
 	u32 i;
-	int ret;
+	int ret = 0;
 
-	for (i = 0; i < sync->count; i++) {
+	for (i = 0; !ret && i < count; i++)
 		ret = iospace_buffer_check_sync(buffer, ranges[i].offset,
 						ranges[i].length);
-		if (ret)
-			return ret;
-	}
-	if (!buffer->needs_sync)
-		return 0;
-	if (buffer->ops->turn)
-		return buffer->ops->turn(buffer, sync->flags);
-	/* Ranges may overlap, so all may be the whole, which takes hours. */
-	for (i = 0; i < sync->count; i++) {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		if (iospace_device_is_dead(buffer->idev))
-			return -ENODEV;
-		buffer->ops->sync(buffer, ranges[i].offset, ranges[i].length,
-				  sync->flags);
-	}
-	return 0;
+	return ret;
 }
 
 /* Called on a device that may be dead, because it reads from user space. */
 int iospace_buffer_sync_ranges(struct iospace_file *file, void *args)
 {
 	struct iospace_sync_ranges *sync = args;
-	struct iospace_device *idev = file->idev;
 	struct iospace_sync_range *ranges;
 	struct iospace_buffer *buffer;
-	int index, ret;
+	int ret;
 
-	if (iospace_device_is_dead(idev))
+	if (iospace_device_is_dead(file->idev))
 		return -ENODEV;
 	if (!iospace_buffer_is_turn(sync->flags) || !sync->count ||
 	    sync->count > IOSPACE_MAX_SYNC_RANGES)
@@ -497,12 +502,10 @@ int iospace_buffer_sync_ranges(struct iospace_file *file, void *args)
 	if (copy_from_user(ranges, u64_to_user_ptr(sync->ranges),
 			   sync->count * sizeof(*ranges)))
 		goto free_ranges;
-
-	index = iospace_device_enter(idev);
-	ret = iospace_device_is_dead(idev) ?
-		      -ENODEV :
-		      iospace_buffer_sync_all(buffer, sync, ranges);
-	iospace_device_exit(idev, index);
+	ret = iospace_buffer_check_all(buffer, ranges, sync->count);
+	if (!ret && buffer->needs_sync)
+		ret = iospace_buffer_turn(buffer, sync->flags, ranges,
+					  sync->count);
 
 free_ranges:
 	kvfree(ranges);

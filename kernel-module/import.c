@@ -69,31 +69,64 @@ static void iospace_import_segments(struct iospace_buffer *buffer,
 				 count, to);
 }
 
+/* The device's own part of a turn. */
+static int iospace_import_sync(struct iospace_imported *imported, u32 flags)
+{
+	struct iospace_scatter *scatter = &imported->scatter;
+	struct iospace_device *idev = scatter->idev;
+	int index, ret = 0;
+
+	index = iospace_device_enter(idev);
+	if (iospace_device_is_dead(idev))
+		ret = -ENODEV;
+	else if (imported->original || imported->bounced)
+		iospace_scatter_sync(scatter, 0, scatter->size, flags);
+	iospace_device_exit(idev, index);
+	return ret;
+}
+
+/* The dma-buf, with a reference of its own; NULL when the device is dead. */
+static struct dma_buf *iospace_import_get(struct iospace_imported *imported)
+{
+	struct iospace_device *idev = imported->scatter.idev;
+	struct dma_buf *dmabuf = NULL;
+	int index;
+
+	index = iospace_device_enter(idev);
+	if (!iospace_device_is_dead(idev)) {
+		dmabuf = imported->dmabuf;
+		get_dma_buf(dmabuf);
+	}
+	iospace_device_exit(idev, index);
+	return dmabuf;
+}
+
 /*
  * Exporters see to the caches for those who attached, but not all do to their bounce
  * buffers. To copy twice is no harm; in the CPU's favour it comes last, because an
- * exporter may have a copy of its own.
+ * exporter may have a copy of its own. The beginning waits for whoever works on the
+ * dma-buf, perhaps for ever, and so not between enter and exit.
  */
 static int iospace_import_turn(struct iospace_buffer *buffer, u32 flags)
 {
 	struct iospace_imported *imported = iospace_imported_of(buffer);
-	struct iospace_scatter *scatter = &imported->scatter;
+	enum dma_data_direction direction = imported->scatter.direction;
+	struct dma_buf *dmabuf;
 	int ret = 0;
 
-	if (imported->original) {
-		iospace_scatter_sync(scatter, 0, scatter->size, flags);
-		return 0;
-	}
+	if (imported->original)
+		return iospace_import_sync(imported, flags);
+	dmabuf = iospace_import_get(imported);
+	if (!dmabuf)
+		return -ENODEV;
+
 	if (flags & IOSPACE_SYNC_FOR_CPU)
-		ret = dma_buf_begin_cpu_access(imported->dmabuf,
-					       scatter->direction);
-	if (ret)
-		return ret;
-	if (imported->bounced)
-		iospace_scatter_sync(scatter, 0, scatter->size, flags);
-	if (flags & IOSPACE_SYNC_FOR_DEVICE)
-		ret = dma_buf_end_cpu_access(imported->dmabuf,
-					     scatter->direction);
+		ret = dma_buf_begin_cpu_access(dmabuf, direction);
+	if (!ret)
+		ret = iospace_import_sync(imported, flags);
+	if (!ret && flags & IOSPACE_SYNC_FOR_DEVICE)
+		ret = dma_buf_end_cpu_access(dmabuf, direction);
+	dma_buf_put(dmabuf);
 	return ret;
 }
 

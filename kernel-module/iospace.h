@@ -388,13 +388,13 @@ struct iospace_pages;
  *            Without it the device has no address of it: a window
  * @sync: As in struct iospace_sync, on a range that was checked. Only of kinds of
  *        which a buffer may need it
- * @turn: In place of @sync: hands over all of it. Return: 0, or an error of the
- *        exporter's
+ * @turn: In place of @sync: hands over all of it. Return: 0; ENODEV when the device
+ *        is dead, or an error of the exporter's
  * @pages: Its pages; with memory_lock held. Without it there are none that a dma-buf
  *         could have
  *
- * All but @release run between iospace_device_enter() and _exit(), on a device
- * that is not dead.
+ * All but @release and @turn run between iospace_device_enter() and _exit(), on a
+ * device that is not dead. @turn waits for other drivers, and enters in between.
  */
 struct iospace_buffer_ops {
 	void (*release)(struct iospace_buffer *buffer);

@@ -125,8 +125,8 @@ static int iospace_release(struct inode *inode, struct file *filp)
  * struct iospace_ioctl - One row of the table of ioctls
  * @size: Of the structure
  * @handler: Runs on a copy of the structure, and while the device lives
- * @enters: @handler sees to that itself, because it touches user space, or often
- *          needs no device
+ * @enters: @handler sees to that itself, because it touches user space, often needs
+ *          no device, or waits for other drivers
  * @answers: The structure has members that the module writes
  * @finish: After @handler has succeeded: the answer was written, or could not be,
  *          and is to be undone. The device may be gone
