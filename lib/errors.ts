@@ -155,7 +155,7 @@ export function outOfRange(name: string, expected: string, value: unknown): Rang
 }
 
 function unexpected(name: string, expected: string, value: unknown): string {
-  return `expected ${expected} for ${name}, got ${inspect(value, { depth: 0, breakLength: Infinity })}`;
+  return `expected ${expected} for ${name}, got ${inspect(value, { depth: 0, maxArrayLength: 5, breakLength: Infinity })}`;
 }
 
 /** A use after `close()` or `free()`. */
