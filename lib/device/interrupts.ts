@@ -68,7 +68,8 @@ class Waiter {
     this.#signal?.addEventListener('abort', this.#onAbort);
     if (options.timeout !== undefined) {
       // The poller is what keeps the event loop alive: a timer must not, where its device is unreferenced.
-      this.#timer = setTimeout(() => this.fail(timedOut()), options.timeout).unref();
+      const { timeout } = options;
+      this.#timer = setTimeout(() => this.fail(timedOut(timeout)), timeout).unref();
     }
   }
 
@@ -95,8 +96,8 @@ class Waiter {
   }
 }
 
-function timedOut(): SystemError {
-  return systemError(errno.ETIMEDOUT, 'waitForInterrupt');
+function timedOut(timeout: number): SystemError {
+  return systemError(errno.ETIMEDOUT, 'waitForInterrupt', { hint: `no interrupt within ${timeout} ms` });
 }
 
 export class Interrupts {

@@ -99,8 +99,8 @@ export function whyNotMapped(
       `this device reaches bus addresses up to 0x${info.dmaMask.toString(16)}, and this machine cannot map memory from elsewhere for it: use device.alloc()`,
     EFAULT: () =>
       writes
-        ? 'this memory is read-only; or it is pages of a file on a disk, which the device must not write behind the file system; or memory of a device, which cannot be pinned: device.alloc() gives memory that the device can write'
-        : 'this memory is of a device, and cannot be pinned; or nothing is mapped there any more',
+        ? 'this memory is read-only; or it is pages of a file on a disk, which the device must not write behind the file system; or memory of a device, which cannot be pinned: device.alloc() gives memory that the device can write, and a buffer of it has segments of its own'
+        : 'this memory is of a device, and cannot be pinned (a buffer of device.alloc() has segments of its own); or nothing is mapped there any more',
     EBUSY: () =>
       'it overlaps memory that this device has mapped, and one of the two is written by the device: unmap() that first, or map it once, bidirectional; or it is a buffer of this device, whose segments the device can be told',
     ENOMEM: () => whyNotPinned(byteLength),
