@@ -604,13 +604,12 @@ static void test_copy(int fd, volatile uint8_t *edu, const char *name,
 	   "%s: and nothing else changed", name);
 
 	/* The end of a mapping is a sync too. */
-	edu_transfer(fd, edu, from.out_dma_addr, line, 0);
-	memset(target, 0x11, line);
+	memset(target, 0x11, length);
 	sync_if_needed(fd, &to, IOSPACE_SYNC_FOR_DEVICE);
-	edu_transfer(fd, edu, to.out_dma_addr, line, EDU_DMA_TO_MEMORY);
+	copy_by_device(fd, edu, &from, &to);
 	free_handle(fd, from.out_handle);
 	free_handle(fd, to.out_handle);
-	ok(!memcmp(source, target, line), "%s: FREE gives it to the CPU", name);
+	ok(!memcmp(source, target, length), "%s: FREE gives it to the CPU", name);
 	munmap(memory, 4 * page_size);
 }
 
