@@ -242,6 +242,7 @@ static int iospace_ioctl_read(unsigned long *to, const void __user *user,
 {
 	const unsigned long __user *from = user;
 
+	/* All sizes above are whole words. */
 	if (!user_access_begin(from, size))
 		return -EFAULT;
 	for (; size; size -= sizeof(*to))

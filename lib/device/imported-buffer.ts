@@ -19,20 +19,6 @@ export interface ImportOptions {
   direction?: Direction;
 }
 
-/** Stands for the mapping of a dma-buf that the CPU cannot see. */
-export class Unmappable {
-  readonly reason: string;
-  released = false;
-
-  constructor(reason: string) {
-    this.reason = reason;
-  }
-
-  release(): void {
-    this.released = true;
-  }
-}
-
 /**
  * A dma-buf that a device reaches, made by {@link DmaDevice.importDmaBuf}: where the device finds it, and, where the driver
  * that exported it allows, the CPU's view of it.

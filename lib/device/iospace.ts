@@ -3,13 +3,12 @@
  *
  * @module
  */
-import { closeSync, constants, existsSync, openSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { basename } from 'node:path';
 import { roundUp } from '../arithmetic.js';
 import type { NativeBinding, NativeReachable } from '../binding.js';
 import { errno, explained, isSystemError, outOfRange, systemError } from '../errors.js';
 import { MAX_BYTE_LENGTH, type Mapping, mapShared } from '../mapping.js';
-import { Unmappable } from './imported-buffer.js';
 import { type DeviceInfo, infoFromNative, listDevices } from './info.js';
 import { Interrupts } from './interrupts.js';
 import {
@@ -23,14 +22,15 @@ import {
   windowTypes,
   zoneToNumber,
 } from './memory.js';
-import type {
-  MemoryRequest,
-  ProvidedArena,
-  ProvidedImport,
-  ProvidedMemory,
-  ProvidedWindow,
-  Provider,
-  Reachable,
+import {
+  type MemoryRequest,
+  type ProvidedArena,
+  type ProvidedImport,
+  type ProvidedMemory,
+  type ProvidedWindow,
+  type Provider,
+  type Reachable,
+  Unmappable,
 } from './provider.js';
 import { placeOf, whyNotImported, whyNotMapped, whyNoWindow, whyRefused } from './refusal.js';
 import { Registers } from './registers.js';
@@ -72,11 +72,14 @@ function devicePath(target: string): string {
   const devices = listDevices();
   const found = devices.find(({ device }) => device === target && device !== '');
   if (found === undefined) {
-    const bound = devices.map(({ name, device }) => (device === '' ? name : `${device} (${name})`));
-    const hint = bound.length === 0 ? NOT_LOADED : `not bound to iospace; bound are ${bound.join(', ')}`;
-    throw systemError(errno.ENOENT, 'open', { path: target, hint });
+    throw systemError(errno.ENOENT, 'open', { path: target, hint: whichAreBound(devices) });
   }
   return `/dev/${found.name}`;
+}
+
+function whichAreBound(devices: readonly DeviceInfo[]): string {
+  const bound = devices.map(({ name, device }) => (device === '' ? name : `${device} (${name})`));
+  return bound.length === 0 ? NOT_LOADED : `not bound to iospace; bound are ${bound.join(', ')}`;
 }
 
 /** By Node's own `open`, which closes what a worker leaves open when it ends. */
@@ -84,8 +87,8 @@ function openDevice(path: string): number {
   try {
     return openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
   } catch (error) {
-    if (isSystemError(error, 'ENOENT') && !existsSync('/sys/module/iospace')) {
-      throw systemError(errno.ENOENT, 'open', { path, hint: NOT_LOADED });
+    if (isSystemError(error, 'ENOENT')) {
+      throw systemError(errno.ENOENT, 'open', { path, hint: whichAreBound(listDevices()) });
     }
     if (isSystemError(error, 'EACCES')) {
       throw systemError(errno.EACCES, 'open', {

@@ -5,7 +5,6 @@
  * @module
  */
 import type { Mapping } from '../mapping.js';
-import type { Unmappable } from './imported-buffer.js';
 import type { DeviceInfo } from './info.js';
 import type { Interrupts } from './interrupts.js';
 import type { Direction, MemoryType, WindowType, Zone } from './memory.js';
@@ -49,6 +48,20 @@ export interface ProvidedMemory extends Reachable {
   readonly memory: MemoryType;
   /** A dma-buf of a part of it, whole pages; the caller's descriptor. */
   exportDmaBuf(offset: number, byteLength: number, readOnly: boolean): number;
+}
+
+/** Stands for the mapping of a dma-buf that the CPU cannot see. */
+export class Unmappable {
+  readonly reason: string;
+  released = false;
+
+  constructor(reason: string) {
+    this.reason = reason;
+  }
+
+  release(): void {
+    this.released = true;
+  }
 }
 
 /** Memory that came as a dma-buf. */
