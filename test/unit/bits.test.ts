@@ -243,6 +243,7 @@ describe('wrong arguments', () => {
       /^expected 1, as a has .*, for the bytes of b, got 2$/,
     ],
     [() => hammingDistance(byte, new Uint16Array(1), 9), range, /from 0 to 8 for size/],
+    [() => hammingDistance(new Uint16Array(1), byte, 9), range, /from 0 to 8 for size/],
   ];
   test.each(cases)('%s', (call, expected, message) => {
     expect(call).toThrow(code(expected));
