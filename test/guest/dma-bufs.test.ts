@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
+import { release } from 'node:os';
 import { test } from 'node:test';
 import { DmaDevice, type ExportOptions, type SystemError } from 'iospace';
 import * as raw from 'iospace/raw';
@@ -83,6 +84,11 @@ test("another device's buffer, in place", async () => {
 });
 
 test("memory of another driver: the kernel's heap", async (context) => {
+  // DMABUF_DEBUG makes an attached table unreadable, and the heap's own begin_cpu_access reads it.
+  if (release().endsWith('-debug')) {
+    context.skip("this kernel's checks of dma-bufs make its own heap crash");
+    return;
+  }
   const fd = heapDmaBuf(LENGTH);
   if (fd === undefined) {
     context.skip('this kernel has no dma-heap');
