@@ -653,18 +653,19 @@ static void test_transfers(int fd)
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
 	if (huge == MAP_FAILED) {
 		skip("huge page: this machine has none of 2 MiB");
-	} else if (has_cma() && map_user(fd, huge, 2 * MIB, TO_DEVICE, &map)) {
-		skip("huge page: not to be pinned on this machine, which has CMA: %s",
-		     strerror(errno));
-	} else {
-		if (has_cma())
-			free_handle(fd, map.out_handle);
-		test_copy(fd, edu, "huge page", huge + MIB + 5, 600);
-		if (map_user(fd, huge, 2 * MIB, TO_DEVICE, &map))
+	} else if (map_user(fd, huge, 2 * MIB, TO_DEVICE, &map)) {
+		const char *reason = strerror(errno);
+
+		if (!has_cma())
 			die("MAP_USER");
+		skip("huge page: not to be pinned on this machine, which has CMA: %s",
+		     reason);
+		munmap(huge, 2 * MIB);
+	} else {
 		ok(map.out_segments == 1 || device_info.out_max_segment_bytes < MIB,
 		   "huge page: one segment");
 		free_handle(fd, map.out_handle);
+		test_copy(fd, edu, "huge page", huge + MIB + 5, 600);
 		munmap(huge, 2 * MIB);
 	}
 	write_file("/proc/sys/vm/nr_hugepages", "0");
