@@ -79,7 +79,7 @@ function devicePath(target: string): string {
 
 function whichAreBound(devices: readonly DeviceInfo[]): string {
   const bound = devices.map(({ name, device }) => (device === '' ? name : `${device} (${name})`));
-  return bound.length === 0 ? NOT_LOADED : `not bound to iospace; bound are ${bound.join(', ')}`;
+  return bound.length === 0 ? NOT_LOADED : `bound to iospace are ${bound.join(', ')}`;
 }
 
 /** By Node's own `open`, which closes what a worker leaves open when it ends. */
