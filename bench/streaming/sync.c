@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * SYNC: "sync call" is the ioctl where there is nothing to do, against a system call
- * that does nothing; "sync range" is 4 KiB of a buffer of 64 MiB against a buffer
+ * SYNC: "sync call" is the ioctl where there is nothing to do, and for comparison one
+ * that does not exist, against a system call that does nothing; "sync range" is 4 KiB of a buffer of 64 MiB against a buffer
  * of 4 KiB, where bounce buffers are copied.
  */
 #include <fcntl.h>
@@ -73,6 +73,19 @@ static long long cost_in_small(void *with)
 	return cost_of_sync(small.out_handle, ((struct range *)with)->flags, 0);
 }
 
+/* What an ioctl takes before its own work begins. */
+static long long cost_of_refusal(void *with)
+{
+	long long begin = now();
+
+	(void)with;
+	for (int i = 0; i < TIMES; i++) {
+		if (ioctl(device, _IO(IOSPACE_TYPE, 0xff), NULL) == 0)
+			fail("a call that does not exist");
+	}
+	return (now() - begin) / TIMES;
+}
+
 static long long cost_of_nothing(void *with)
 {
 	long long begin = now();
@@ -107,6 +120,7 @@ int main(int count, char **arguments)
 	if (call) {
 		compare("for the device", cost_in_small, cost_of_nothing, &ranges[0]);
 		compare("for the CPU", cost_in_small, cost_of_nothing, &ranges[3]);
+		compare("a call that does not exist", cost_of_refusal, cost_of_nothing, NULL);
 		return 0;
 	}
 	alloc_cached(&large, LARGE, true);
