@@ -116,7 +116,7 @@ function whyNotPinned(byteLength: number): string {
   const limit = /^Max locked memory +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
   const used = /^VmPin:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
   if (limit === undefined || hasCapability(CAP_IPC_LOCK)) {
-    return `the machine has no memory left to pin ${byteLength} bytes`;
+    return `the machine has no memory left to pin ${byteLength} bytes; or they are huge pages in the CMA area (CmaTotal of /proc/meminfo), where kernels before 6.11 cannot pin them`;
   }
   return `${byteLength} bytes to pin; RLIMIT_MEMLOCK is ${limit}, and ${Number(used) * 1024} bytes of it are in use (VmPin): raise it (ulimit -l, LimitMEMLOCK= of a service), run with CAP_IPC_LOCK, or unmap() others; within the limit, the machine has no memory left`;
 }

@@ -164,7 +164,7 @@ test('memory that nobody had touched when it was mapped: the device sees what is
 test('neighbouring pages are one segment, and it is cut where it is too long for the device', (context) => {
   using page = hugePage();
   if (page === undefined) {
-    context.skip('this machine has no huge pages');
+    context.skip('this machine has no huge pages, or CMA, where they cannot be pinned');
     return;
   }
   using device = openEdu();

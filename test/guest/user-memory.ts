@@ -53,11 +53,17 @@ function memfdPages(byteLength: number, flags = 0): raw.Mapping {
 
 const HUGE_PAGES = '/proc/sys/vm/nr_hugepages';
 
-/** A huge page; undefined where the machine has none, or has none left in one piece. */
+/**
+ * A huge page that can be pinned; undefined where the machine has none, or has none left in one piece. With CMA it may lie
+ * there, where no page stays: kernels before 6.11 do not move a huge page out of it, but refuse to pin it, with a warning
+ * (try_grab_folio() of mm/gup.c).
+ */
 export function hugePage(): (raw.Mapping & Disposable) | undefined {
-  const [, kilobytes = '0'] = /^Hugepagesize: +(\d+) kB$/m.exec(readFileSync('/proc/meminfo', 'utf8')) ?? [];
-  const byteLength = Number(kilobytes) * 1024;
-  if (!existsSync(HUGE_PAGES) || byteLength === 0) {
+  const meminfo = readFileSync('/proc/meminfo', 'utf8');
+  const kilobytesOf = (name: string): number =>
+    Number(new RegExp(`^${name}: +(\\d+) kB$`, 'm').exec(meminfo)?.[1] ?? 0);
+  const byteLength = kilobytesOf('Hugepagesize') * 1024;
+  if (!existsSync(HUGE_PAGES) || byteLength === 0 || kilobytesOf('CmaTotal') > 0) {
     return undefined;
   }
   writeFileSync(HUGE_PAGES, '1');
