@@ -27,7 +27,9 @@ constexpr std::uint32_t kAbi =
 constexpr std::uint64_t kBits = 64;
 constexpr std::uint64_t kAll = ~std::uint64_t{0};
 constexpr std::uint64_t kFan = 16;
-constexpr std::uint64_t kLongestBin = 64;
+/// Exact fits of longer runs keep large ones from fitting: with 64 granules 0.2 points more of them fail at
+/// 80 % fill, and with 16 one in a hundred of small runs at 93 %.
+constexpr std::uint64_t kLongestBin = 32;
 constexpr std::uint64_t kMostGranules = std::uint64_t{1} << 30;
 constexpr std::uint64_t kLine = 64;
 
@@ -336,19 +338,14 @@ std::uint64_t Books::BlockEnd(std::uint64_t start) const {
   return ends == 0 ? shape_.granules : std::min(index * kBits + Ctz(ends), shape_.granules);
 }
 
-/// Whether there is a free run of just that length, at most 64.
+/// Whether there is a free run of just that length, at most 63.
 bool Books::IsRun(std::uint64_t start, std::uint64_t length) const {
   if (start + length > shape_.granules) return false;
   const std::uint64_t index = start / kBits;
   const std::uint64_t shift = start % kBits;
   std::uint64_t bits = words_[index].used >> shift;
   if (shift != 0) bits |= words_[index + 1].used << (kBits - shift);
-  if (length == kBits) {
-    const std::uint64_t after = start + kBits;
-    if (bits != 0 || (words_[after / kBits].used >> after % kBits & 1) == 0) return false;
-  } else if (bits == 0 || Ctz(bits) != length) {
-    return false;
-  }
+  if (bits == 0 || Ctz(bits) != length) return false;
   return start == 0 || (words_[(start - 1) / kBits].used >> (start - 1) % kBits & 1) != 0;
 }
 
@@ -601,6 +598,9 @@ Answer Books::Allocate(const Request& request) {
 Answer Books::Free(std::uint64_t start, std::uint64_t length) {
   if (header_->operation != 0) return {Status::kInterrupted};
   if (start >= shape_.granules) return {Status::kNotAllocated};
+  // What a large arena's caches have not got is fetched at once: the tree is needed when the words have been
+  // read.
+  __builtin_prefetch(&tiers_[0][start / kBits]);
   const Word& word = words_[start / kBits];
   if (((word.used & word.starts) >> start % kBits & 1) == 0) {
     Answer block = BlockAt(start);

@@ -14,7 +14,7 @@
 /// largest of 16
 ///   such bounds, and so on. It finds the first place. A bound is never too low; one that is too high is
 ///   corrected by whoever is led astray by it;
-/// - the bins: for each length up to 64 granules some places where a free run of just that length was seen. A
+/// - the bins: for each length up to 32 granules some places where a free run of just that length was seen. A
 /// place
 ///   is looked at before it is used;
 /// - the counts of used granules and of blocks.
