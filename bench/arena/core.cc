@@ -118,7 +118,7 @@ void Run(const char* allocator, const Workload& workload, unsigned seed, std::ui
   const auto step = [&] {
     const std::uint32_t length = lengths[number % kNumbers];
     while (used + length > goal && !blocks.empty()) {
-      const std::size_t at = static_cast<std::size_t>(
+      const auto at = static_cast<std::size_t>(
           (static_cast<std::uint64_t>(choices[++steps % kNumbers]) * blocks.size()) >> 32);
       arena.Free(blocks[at].start, blocks[at].length);
       used -= blocks[at].length;
@@ -145,13 +145,13 @@ void Run(const char* allocator, const Workload& workload, unsigned seed, std::ui
   const double begin = Now();
   for (std::uint64_t i = 0; i < pairs; ++i) step();
   const double time = Now() - begin;
-  std::printf(
+  static_cast<void>(std::printf(
       "{\"allocator\":\"%s\",\"workload\":\"%s\",\"seed\":%u,\"pair\":%.1f,\"failures\":%.5f,"
       "\"largeFailures\":%.5f}\n",
       allocator, workload.name, seed, time / static_cast<double>(pairs),
       static_cast<double>(failures) / static_cast<double>(requests),
-      large_requests == 0 ? 0 : static_cast<double>(large_failures) / static_cast<double>(large_requests));
-  std::fflush(stdout);
+      large_requests == 0 ? 0 : static_cast<double>(large_failures) / static_cast<double>(large_requests)));
+  static_cast<void>(std::fflush(stdout));
 }
 
 }  // namespace

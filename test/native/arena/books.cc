@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cinttypes>
+#include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -30,14 +31,20 @@ struct Stop {};
 constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 std::uint64_t writes_left = kNever;
 
-#define EXPECT(condition, ...)                                             \
-  do {                                                                     \
-    if (!(condition)) {                                                    \
-      std::fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-      std::fprintf(stderr, __VA_ARGS__);                                   \
-      std::fputc('\n', stderr);                                            \
-      std::exit(1);                                                        \
-    }                                                                      \
+/// Ends the program, which says why.
+[[noreturn, gnu::format(printf, 3, 4)]] void Fail(int line, const char* condition, const char* format, ...) {
+  static_cast<void>(std::fprintf(stderr, "%s:%d: %s: ", __FILE__, line, condition));
+  va_list arguments;
+  va_start(arguments, format);
+  static_cast<void>(std::vfprintf(stderr, format, arguments));
+  va_end(arguments);
+  static_cast<void>(std::fputc('\n', stderr));
+  std::_Exit(1);
+}
+
+#define EXPECT(condition, ...)                                 \
+  do {                                                         \
+    if (!(condition)) Fail(__LINE__, #condition, __VA_ARGS__); \
   } while (false)
 
 /// Zero pages, as many as are touched.
@@ -512,9 +519,9 @@ void BeforeWrite() {
 int main(int argc, char** argv) {
   const auto suite = suites.find(argc > 1 ? argv[1] : "");
   if (suite == suites.end()) {
-    std::fprintf(stderr, "expected one of");
-    for (const auto& [name, test] : suites) std::fprintf(stderr, " %s", name.c_str());
-    std::fputc('\n', stderr);
+    std::string names;
+    for (const auto& [name, test] : suites) names += " " + name;
+    static_cast<void>(std::fprintf(stderr, "expected one of%s\n", names.c_str()));
     return 2;
   }
   suite->second(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
