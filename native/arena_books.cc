@@ -58,6 +58,12 @@ constexpr std::uint64_t Clz(std::uint64_t bits) {
   return static_cast<std::uint64_t>(std::countl_zero(bits));
 }
 
+/// 64 bits of two words that follow each other, from bit `from` of the lower: no branch, since any run may
+/// cross a word.
+constexpr std::uint64_t Window(std::uint64_t low, std::uint64_t high, std::uint64_t from) {
+  return low >> from | high << 1 << (kBits - 1 - from);
+}
+
 /// Writes the truth: neither the compiler nor a 32-bit machine may split the write or move it past another.
 template <typename T>
 void Write(T& where, T value) {
@@ -103,8 +109,13 @@ std::uint64_t Checksum(std::span<const std::byte> bytes) {
   return sum;
 }
 
+/// Without popcount, which is a call on the oldest x86-64.
+constexpr bool IsPower(std::uint64_t value) {
+  return value != 0 && (value & (value - 1)) == 0;
+}
+
 constexpr bool IsPossible(const Shape& shape) {
-  return std::has_single_bit(shape.granule) && shape.granule >= 64 && shape.granules > 0 &&
+  return IsPower(shape.granule) && shape.granule >= 64 && shape.granules > 0 &&
          shape.granules <= kMostGranules && shape.granule <= (std::uint64_t{1} << 62) / kMostGranules;
 }
 
@@ -135,10 +146,10 @@ bool IsConstrained(const Request& request, std::uint64_t granule) {
 }
 
 bool IsPossible(const Request& request, const Shape& shape) {
-  const bool numbers = request.length > 0 && std::has_single_bit(request.align) &&
-                       (request.boundary == 0 || std::has_single_bit(request.boundary));
+  const bool numbers =
+      request.length > 0 && IsPower(request.align) && (request.boundary == 0 || IsPower(request.boundary));
   if (!numbers || request.phase > (std::uint64_t{1} << 63)) return false;
-  if (request.phase % std::min(request.align, shape.granule) != 0) return false;
+  if ((request.phase & (std::min(request.align, shape.granule) - 1)) != 0) return false;
   if (request.boundary == 0 || request.length > shape.granules) return true;
   const std::uint64_t bytes = request.length * shape.granule;
   if (bytes > request.boundary) return false;
@@ -282,9 +293,9 @@ void Books::End() {
 /// The first used granule from there on. The end of the arena counts as one.
 std::uint64_t Books::NextUsed(std::uint64_t granule) const {
   std::uint64_t index = granule / kBits;
-  std::uint64_t bits = words_[index].used >> granule % kBits;
-  if (bits != 0) return granule + Ctz(bits);
   if (index == word_count_) return shape_.granules;
+  std::uint64_t bits = Window(words_[index].used, words_[index + 1].used, granule % kBits);
+  if (bits != 0) return std::min(granule + Ctz(bits), shape_.granules);
   if (words_[index + 1].used != 0) return (index + 1) * kBits + Ctz(words_[index + 1].used);
   // Up to a level that has one beyond, and down again.
   std::size_t level = 0;
@@ -303,11 +314,9 @@ std::uint64_t Books::NextUsed(std::uint64_t granule) const {
 /// The start of the free run that ends there; the same granule, if the one before it is used.
 std::uint64_t Books::RunStart(std::uint64_t end) const {
   std::uint64_t index = end / kBits;
-  if (end % kBits != 0) {
-    const std::uint64_t bits = words_[index].used << (kBits - end % kBits);
-    if (bits != 0) return end - Clz(bits);
-  }
-  if (index == 0) return 0;
+  if (index == 0) return end - std::min(end, Clz(Window(0, words_[0].used, end)));
+  const std::uint64_t near = Window(words_[index - 1].used, words_[index].used, end % kBits);
+  if (near != 0) return end - Clz(near);
   if (words_[index - 1].used != 0) return index * kBits - Clz(words_[index - 1].used);
   std::size_t level = 0;
   for (;; ++level) {
@@ -328,23 +337,21 @@ std::uint64_t Books::RunStart(std::uint64_t end) const {
 /// Where the block ends that starts there.
 std::uint64_t Books::BlockEnd(std::uint64_t start) const {
   // What ends a block: a granule that is free, or the start of the next.
+  const auto ends = [this](std::uint64_t index) { return ~words_[index].used | words_[index].starts; };
   const std::uint64_t first = start + 1;
   std::uint64_t index = first / kBits;
-  std::uint64_t ends = (~words_[index].used | words_[index].starts) & (kAll << first % kBits);
-  while (ends == 0 && index < word_count_) {
-    ++index;
-    ends = ~words_[index].used | words_[index].starts;
-  }
-  return ends == 0 ? shape_.granules : std::min(index * kBits + Ctz(ends), shape_.granules);
+  if (index == word_count_) return shape_.granules;
+  std::uint64_t bits = Window(ends(index), ends(index + 1), first % kBits);
+  if (bits != 0) return std::min(first + Ctz(bits), shape_.granules);
+  while (bits == 0 && index < word_count_) bits = ends(++index);
+  return bits == 0 ? shape_.granules : std::min(index * kBits + Ctz(bits), shape_.granules);
 }
 
 /// Whether there is a free run of just that length, at most 63.
 bool Books::IsRun(std::uint64_t start, std::uint64_t length) const {
   if (start + length > shape_.granules) return false;
   const std::uint64_t index = start / kBits;
-  const std::uint64_t shift = start % kBits;
-  std::uint64_t bits = words_[index].used >> shift;
-  if (shift != 0) bits |= words_[index + 1].used << (kBits - shift);
+  const std::uint64_t bits = Window(words_[index].used, words_[index + 1].used, start % kBits);
   if (bits == 0 || Ctz(bits) != length) return false;
   return start == 0 || (words_[(start - 1) / kBits].used >> (start - 1) % kBits & 1) != 0;
 }
@@ -355,12 +362,22 @@ void Books::Mark(std::uint64_t start, std::uint64_t length) {
   const std::uint64_t last = (end - 1) / kBits;
   Word& word = words_[first];
   Write(word.starts, word.starts | std::uint64_t{1} << start % kBits);
-  for (std::uint64_t index = last; index > first; --index) {
+  if (length <= kBits) {
+    // At most two words. The second is written even if nothing of it changes: no branch.
+    Word& second = words_[first + 1];
+    const std::uint64_t bits = Ones(length);
+    const std::uint64_t was_empty = static_cast<std::uint64_t>(word.used == 0) |
+                                    (static_cast<std::uint64_t>(second.used == 0) & (last - first));
+    Write(second.used, second.used | bits >> 1 >> (kBits - 1 - start % kBits));
+    Write(word.used, word.used | bits << start % kBits);
+    if (was_empty != 0) Occupy(first, last);
+    return;
+  }
+  for (std::uint64_t index = first + 1; index <= last; ++index) {
     Write(words_[index].used, words_[index].used | Mask(index, start, end));
   }
-  const bool is_new = word.used == 0;
   Write(word.used, word.used | Mask(first, start, end));
-  if (is_new || last != first) Occupy(first, last);
+  Occupy(first, last);
 }
 
 void Books::Clear(std::uint64_t start, std::uint64_t length) {
@@ -369,8 +386,14 @@ void Books::Clear(std::uint64_t start, std::uint64_t length) {
   const std::uint64_t last = (end - 1) / kBits;
   Word& word = words_[first];
   Write(word.used, word.used & ~Mask(first, start, end));
-  for (std::uint64_t index = first + 1; index <= last; ++index) {
-    Write(words_[index].used, words_[index].used & ~Mask(index, start, end));
+  if (length <= kBits) {
+    // As in Mark().
+    Word& second = words_[first + 1];
+    Write(second.used, second.used & ~(Ones(length) >> 1 >> (kBits - 1 - start % kBits)));
+  } else {
+    for (std::uint64_t index = first + 1; index <= last; ++index) {
+      Write(words_[index].used, words_[index].used & ~Mask(index, start, end));
+    }
   }
   Write(word.starts, word.starts & ~(std::uint64_t{1} << start % kBits));
   const std::uint64_t empty = first + static_cast<std::uint64_t>(word.used != 0);
@@ -499,7 +522,7 @@ std::uint64_t Books::Longest() {
 void Books::Remember(std::uint64_t start, std::uint64_t length) {
   if (length == 0 || length > kLongestBin) return;
   Bin& bin = bins_[length - 1];
-  Note(places_[(length - 1) * capacity_ + bin.top % capacity_], static_cast<std::uint32_t>(start));
+  Note(places_[(length - 1) * capacity_ + (bin.top & (capacity_ - 1))], static_cast<std::uint32_t>(start));
   Note(bin, Bin{bin.top + 1, std::min(bin.count + 1, capacity_)});
 }
 
@@ -511,7 +534,7 @@ Books::Place Books::TakeExact(const Request& request) {
   Bin bin = known;
   Place place;
   while (bin.count > 0) {
-    const std::uint64_t start = places[(bin.top - 1) % capacity_];
+    const std::uint64_t start = places[(bin.top - 1) & (capacity_ - 1)];
     const bool is_run = IsRun(start, request.length);
     // One that the constraints exclude stays for others.
     if (is_run && IsConstrained(request, shape_.granule) && Fit(request, shape_.granule, start) != start)

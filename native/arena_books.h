@@ -20,11 +20,16 @@
 /// - the counts of used granules and of blocks.
 ///
 /// **What commits** a block is the one write of the `used` word in which it starts, and the same write takes
-/// it away. Before it, Allocate() writes the start, then the later words, from the last: used granules that
-/// follow no block are nobody's. Free() writes in the opposite order. So a process that dies between any two
-/// writes leaves the arena as it was before its call or as it is after it, once Repair() has cleared what is
-/// nobody's and rebuilt what is derived. The order matters to the compiler alone: what a dead process has
-/// written is seen in the order of its program.
+/// it away. Allocate() writes the start and the later words before it: a start that is not used, and used
+/// granules that follow no block, are nobody's. Free() writes them after it. So a process that dies between
+/// any two writes leaves the arena as it was before its call or as it is after it, once Repair() has cleared
+/// what is nobody's and rebuilt what is derived. What is derived is written after the commit, in any order.
+/// The order matters to the compiler alone: what a dead process has written is seen in the order of its
+/// program. `operation` in the header is set around all writes of a call; where it is found set, each call
+/// but Repair() and Check() answers kInterrupted, whatever the lock says.
+///
+/// Not (start, longest, end) of each part, as others have it: bounds of the runs that *start* in a part need
+/// no merging, and an allocation that fits exactly leaves them alone. It touches two or three words in all.
 #pragma once
 
 #include <array>
@@ -192,7 +197,7 @@ class Books {
   std::size_t tier_count_ = 0;
   Bin* bins_ = nullptr;
   std::uint32_t* places_ = nullptr;
-  std::uint32_t capacity_ = 0;
+  std::uint32_t capacity_ = 0;  ///< Of each bin, a power of two.
 };
 
 }  // namespace iospace::arena
