@@ -1,0 +1,268 @@
+/**
+ * What `iospace arena` prints: text made of numbers. Touches no arena, terminal or environment.
+ *
+ * @module
+ */
+import { styleText } from 'node:util';
+
+// Of lib/arena, in the contract's words, until it is there.
+export interface OwnerStats {
+  owner: number;
+  pid: number;
+  program: string;
+  alive: boolean;
+  blocks: number;
+  bytes: number;
+}
+export interface TagStats {
+  tag: string;
+  blocks: number;
+  bytes: number;
+}
+export interface ArenaStats {
+  byteLength: number;
+  used: number;
+  free: number;
+  longestFree: number;
+  fragmentation: number;
+  blocks: number;
+  mostUsed: number;
+  byTag: readonly TagStats[];
+  byOwner: readonly OwnerStats[];
+}
+export interface ArenaInfo {
+  name: string;
+  backing: string;
+  byteLength: number;
+  granule: number;
+}
+
+const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
+
+/** Bytes in the largest unit that leaves a whole part, with at most one digit after the point. */
+export function sizeText(bytes: number): string {
+  const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), units.length - 1);
+  return `${Number((bytes / 1024 ** power).toFixed(1))} ${units[power]}`;
+}
+
+/** A share as a percentage. Only none is shown as 0 %, only all as 100 %. */
+export function shareText(share: number): string {
+  const tenths = Math.round(share * 1000);
+  const least = share > 0 ? 1 : 0;
+  const most = share < 1 ? 999 : 1000;
+  return `${Math.min(Math.max(tenths, least), most) / 10} %`;
+}
+
+/** `1 block`, `2 blocks`. */
+function countText(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+/** A column of a table; numbers stand to the right. */
+interface Column<Row> {
+  head: string;
+  right?: boolean;
+  cell: (row: Row) => string;
+}
+
+function tableText<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
+  const filled = columns.map(({ head, right, cell }) => {
+    const cells = [head, ...rows.map(cell)];
+    const width = Math.max(...cells.map(({ length }) => length));
+    return cells.map((text) => (right ? text.padStart(width) : text.padEnd(width)));
+  });
+  return [...Array(rows.length + 1).keys()]
+    .map((line) =>
+      filled
+        .map((cells) => cells[line])
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** An arena of a list, and what it holds; or why that cannot be said. */
+export interface ListedArena extends ArenaInfo {
+  stats?: ArenaStats;
+  error?: string;
+}
+
+const listColumns: readonly Column<ListedArena>[] = [
+  { head: 'name', cell: ({ name }) => name },
+  { head: 'backing', cell: ({ backing }) => backing },
+  { head: 'size', right: true, cell: ({ byteLength }) => sizeText(byteLength) },
+  { head: 'used', right: true, cell: ({ stats }) => (stats === undefined ? '' : sizeText(stats.used)) },
+  { head: 'blocks', right: true, cell: ({ stats }) => String(stats?.blocks ?? '') },
+  {
+    head: 'longest free',
+    right: true,
+    cell: ({ stats }) => (stats === undefined ? '' : sizeText(stats.longestFree)),
+  },
+  { head: 'owners', cell: ({ stats, error }) => error ?? ownersText(stats?.byOwner ?? []) },
+];
+
+function ownersText(owners: readonly OwnerStats[]): string {
+  const alive = owners.filter((owner) => owner.alive).length;
+  const dead = owners.length - alive;
+  return dead === 0 ? `${alive} alive` : `${alive} alive, ${dead} dead`;
+}
+
+/** All arenas of a machine, one a line. */
+export function listText(arenas: readonly ListedArena[]): string {
+  return arenas.length === 0
+    ? 'no arenas: none in /dev/shm (iospace arena create NAME --size 64M), and none of the module'
+    : tableText(listColumns, arenas);
+}
+
+const tagColumns: readonly Column<TagStats>[] = [
+  { head: 'tag', cell: ({ tag }) => (tag === '' ? '(none)' : tag) },
+  { head: 'blocks', right: true, cell: ({ blocks }) => String(blocks) },
+  { head: 'size', right: true, cell: ({ bytes }) => sizeText(bytes) },
+];
+
+const ownerColumns: readonly Column<OwnerStats>[] = [
+  { head: 'owner', right: true, cell: ({ owner }) => String(owner) },
+  { head: 'pid', right: true, cell: ({ pid }) => String(pid) },
+  { head: 'program', cell: ({ program }) => program },
+  { head: 'state', cell: ({ alive }) => (alive ? 'alive' : 'dead') },
+  { head: 'blocks', right: true, cell: ({ blocks }) => String(blocks) },
+  { head: 'size', right: true, cell: ({ bytes }) => sizeText(bytes) },
+];
+
+/** `frames: shm, 64 MiB in granules of 4 KiB`. */
+export function titleText({ name, backing, byteLength, granule }: ArenaInfo): string {
+  return `${name}: ${backing}, ${sizeText(byteLength)} in granules of ${sizeText(granule)}`;
+}
+
+/** What an arena holds, and for whom. */
+export function statsText(arena: ArenaInfo, stats: ArenaStats): string {
+  const { byteLength, used, free, blocks } = stats;
+  const facts: [string, string, string][] = [
+    ['used', sizeText(used), `${shareText(used / byteLength)}, ${countText(blocks, 'block')}`],
+    ['free', sizeText(free), shareText(free / byteLength)],
+    ['longest free run', sizeText(stats.longestFree), ''],
+    ['fragmentation', shareText(stats.fragmentation), 'of what is free lies outside of the longest run'],
+    ['most ever used', sizeText(stats.mostUsed), shareText(stats.mostUsed / byteLength)],
+  ];
+  const width = Math.max(...facts.map(([, value]) => value.length));
+  const lines = facts.map(([name, value, note]) =>
+    `  ${name.padEnd(18)}${value.padStart(width)}  ${note}`.trimEnd(),
+  );
+  const tables = [
+    ...(stats.byTag.length === 0 ? [] : [tableText(tagColumns, stats.byTag)]),
+    ...(stats.byOwner.length === 0 ? [] : [tableText(ownerColumns, stats.byOwner)]),
+  ];
+  return [[titleText(arena), ...lines].join('\n'), ...tables].join('\n\n');
+}
+
+/** What an arena's bitmap looks like from afar. */
+export interface ArenaMap {
+  /** Of the first byte: physical where the arena has such addresses, else 0. */
+  address: bigint;
+  byteLength: number;
+  /** Bytes that each cell stands for; the last may stand for fewer. */
+  cellBytes: number;
+  /** Of each cell the share that is used, from 0 to 1. */
+  cells: readonly number[];
+  /** Of each cell whether a dead owner's block lies in it; absent: not asked. */
+  dead?: readonly boolean[];
+}
+
+/** How a map is drawn. */
+export interface MapLook {
+  /** How many columns there are. */
+  columns: number;
+  /** Whether no sign may be outside of ASCII. */
+  ascii: boolean;
+}
+
+/** From nothing to all of it; a cell is first or last only if that is exactly so. */
+const shades = { unicode: ['·', '░', '▒', '▓', '█'], ascii: ['.', ':', '+', '%', '#'] } as const;
+const meanings = ['free', 'up to a third used', 'up to two thirds', 'more', 'all'] as const;
+
+function shadeOf(share: number): number {
+  return share <= 0 ? 0 : share >= 1 ? 4 : Math.min(Math.ceil(share * 3), 3);
+}
+
+/** Rows of a map, at most. */
+const MAP_ROWS = 16;
+
+function addressText(address: bigint, digits: number): string {
+  return `0x${address.toString(16).padStart(digits, '0')}`;
+}
+
+function addressDigits(end: bigint): number {
+  return Math.max(8, (end - 1n).toString(16).length);
+}
+
+/** How many cells a row has beside its address: a multiple of 8. */
+function rowLength(end: bigint, columns: number): number {
+  const room = columns - '0x'.length - addressDigits(end) - ' '.length;
+  return Math.max(Math.floor(room / 8) * 8, 8);
+}
+
+/** How many granules a cell stands for, so that the map of an arena fits: a power of two. */
+export function granulesPerCell(
+  { byteLength, granule }: ArenaInfo,
+  address: bigint,
+  columns: number,
+): number {
+  const cells = rowLength(address + BigInt(byteLength), columns) * MAP_ROWS;
+  let granules = 1;
+  while (byteLength / granule / granules > cells) {
+    granules *= 2;
+  }
+  return granules;
+}
+
+/** Draws the map of an arena: rows of cells, with addresses where they begin, and a legend. */
+export function mapText(arena: ArenaInfo, map: ArenaMap, { columns, ascii }: MapLook): string {
+  const { address, byteLength, cellBytes, cells, dead } = map;
+  const end = address + BigInt(byteLength);
+  const length = rowLength(end, columns);
+  const signs = ascii ? shades.ascii : shades.unicode;
+  const rows = [];
+  for (let first = 0; first < cells.length; first += length) {
+    const row = cells.slice(first, first + length).map((share, index) => {
+      const sign = signs[shadeOf(share)] ?? '';
+      return dead === undefined || share === 0 ? sign : coloured(sign, dead[first + index] ?? false);
+    });
+    rows.push(`${addressText(address + BigInt(first * cellBytes), addressDigits(end))} ${row.join('')}`);
+  }
+  const legend = signs.map((sign, index) => `${sign} ${meanings[index]}`).join('  ');
+  return [
+    `${titleText(arena)}; each sign is ${sizeText(cellBytes)}`,
+    ...rows,
+    legend,
+    ...(dead === undefined
+      ? []
+      : [`${coloured('of living owners', false)}  ${coloured('some of a dead owner', true)}`]),
+  ].join('\n');
+}
+
+function coloured(text: string, dead: boolean): string {
+  // Whether to colour is decided by who calls.
+  return styleText(dead ? 'red' : 'green', text, { validateStream: false });
+}
+
+/** What a sweep gives back, or would. */
+export interface Swept {
+  blocks: number;
+  bytes: number;
+  owners: number;
+}
+
+/** `3 blocks (12 KiB) of 1 dead owner`. */
+export function sweptText({ blocks, bytes, owners }: Swept): string {
+  return `${countText(blocks, 'block')} (${sizeText(bytes)}) of ${countText(owners, 'dead owner')}`;
+}
+
+/** What a sweep would give back now. */
+export function sweepable({ byOwner }: ArenaStats): Swept {
+  const dead = byOwner.filter(({ alive, blocks }) => !alive && blocks > 0);
+  return {
+    blocks: dead.reduce((sum, { blocks }) => sum + blocks, 0),
+    bytes: dead.reduce((sum, { bytes }) => sum + bytes, 0),
+    owners: dead.length,
+  };
+}
