@@ -159,10 +159,7 @@ export function statsText(arena: ArenaInfo, stats: ArenaStats): string {
 export interface ArenaMap {
   /** Of the first byte: physical where the arena has such addresses, else 0. */
   address: bigint;
-  byteLength: number;
-  /** Bytes that each cell stands for; the last may stand for fewer. */
-  cellBytes: number;
-  /** Of each cell the share that is used, from 0 to 1. */
+  /** Of each cell, which are equal parts of the arena, the share that is used: from 0 to 1. */
   cells: readonly number[];
   /** Of each cell whether a dead owner's block lies in it; absent: not asked. */
   dead?: readonly boolean[];
@@ -187,10 +184,6 @@ function shadeOf(share: number): number {
 /** Rows of a map, at most. */
 const MAP_ROWS = 16;
 
-function addressText(address: bigint, digits: number): string {
-  return `0x${address.toString(16).padStart(digits, '0')}`;
-}
-
 function addressDigits(end: bigint): number {
   return Math.max(8, (end - 1n).toString(16).length);
 }
@@ -201,43 +194,57 @@ function rowLength(end: bigint, columns: number): number {
   return Math.max(Math.floor(room / 8) * 8, 8);
 }
 
-/** How many granules a cell stands for, so that the map of an arena fits: a power of two. */
-export function granulesPerCell(
-  { byteLength, granule }: ArenaInfo,
-  address: bigint,
-  columns: number,
-): number {
-  const cells = rowLength(address + BigInt(byteLength), columns) * MAP_ROWS;
-  let granules = 1;
-  while (byteLength / granule / granules > cells) {
-    granules *= 2;
+/** How many cells the map of an arena has, so that it fits: each of as many granules, a power of two, if that comes out even. */
+export function cellsFor({ byteLength, granule }: ArenaInfo, address: bigint, columns: number): number {
+  const most = rowLength(address + BigInt(byteLength), columns) * MAP_ROWS;
+  let cells = byteLength / granule;
+  while (cells > most) {
+    cells = Math.ceil(cells / 2);
   }
-  return granules;
+  return cells;
 }
 
 /** Draws the map of an arena: rows of cells, with addresses where they begin, and a legend. */
 export function mapText(arena: ArenaInfo, map: ArenaMap, { columns, ascii }: MapLook): string {
-  const { address, byteLength, cellBytes, cells, dead } = map;
+  const { byteLength, granule } = arena;
+  const { address, cells, dead } = map;
   const end = address + BigInt(byteLength);
   const length = rowLength(end, columns);
   const signs = ascii ? shades.ascii : shades.unicode;
+  const granules = byteLength / granule / cells.length;
   const rows = [];
   for (let first = 0; first < cells.length; first += length) {
     const row = cells.slice(first, first + length).map((share, index) => {
       const sign = signs[shadeOf(share)] ?? '';
       return dead === undefined || share === 0 ? sign : coloured(sign, dead[first + index] ?? false);
     });
-    rows.push(`${addressText(address + BigInt(first * cellBytes), addressDigits(end))} ${row.join('')}`);
+    const start = address + BigInt(Math.floor(first * granules) * granule);
+    rows.push(`0x${start.toString(16).padStart(addressDigits(end), '0')} ${row.join('')}`);
   }
-  const legend = signs.map((sign, index) => `${sign} ${meanings[index]}`).join('  ');
+  const about = Number.isInteger(granules) ? '' : 'about ';
   return [
-    `${titleText(arena)}; each sign is ${sizeText(cellBytes)}`,
+    `${titleText(arena)}; each sign is ${about}${sizeText(granules * granule)}`,
     ...rows,
-    legend,
+    signs.map((sign, index) => `${sign} ${meanings[index]}`).join('  '),
     ...(dead === undefined
       ? []
       : [`${coloured('of living owners', false)}  ${coloured('some of a dead owner', true)}`]),
   ].join('\n');
+}
+
+/** Of each cell whether some of these blocks lies in it. */
+export function cellsWith(
+  blocks: readonly { offset: number; byteLength: number }[],
+  arenaBytes: number,
+  cells: number,
+): boolean[] {
+  const marked: boolean[] = Array(cells).fill(false);
+  for (const { offset, byteLength } of blocks) {
+    const first = Math.floor((offset * cells) / arenaBytes);
+    const last = Math.floor(((offset + byteLength - 1) * cells) / arenaBytes);
+    marked.fill(true, first, last + 1);
+  }
+  return marked;
 }
 
 function coloured(text: string, dead: boolean): string {

@@ -3,7 +3,8 @@ import { describe, expect, test } from 'vitest';
 import {
   type ArenaMap,
   type ArenaStats,
-  granulesPerCell,
+  cellsFor,
+  cellsWith,
   listText,
   mapText,
   shareText,
@@ -108,13 +109,7 @@ owner   pid  program    state  blocks     size
 
 describe('map', () => {
   const small = { ...frames, byteLength: 24 * 4096 };
-  const map = (cells: number[], more: Partial<ArenaMap> = {}): ArenaMap => ({
-    address: 0n,
-    byteLength: small.byteLength,
-    cellBytes: 4096,
-    cells,
-    ...more,
-  });
+  const map = (cells: number[], more: Partial<ArenaMap> = {}): ArenaMap => ({ address: 0n, cells, ...more });
 
   test('rows of cells with their addresses, and a legend', () => {
     const cells = [1, 1, 0.999, 0.67, 0.5, 0.3, 0.001, 0, ...Array(16).fill(0)];
@@ -128,40 +123,59 @@ frames: shm, 96 KiB in granules of 4 KiB; each sign is 4 KiB
   });
 
   test('in ASCII, from a physical address above 4 GiB', () => {
-    const text = mapText(small, map(Array(20).fill(0.5), { address: 0x12_0000_0000n }), {
+    const text = mapText(small, map(Array(24).fill(0.5), { address: 0x12_0000_0000n }), {
       columns: 24,
       ascii: true,
     });
     expect(text.split('\n').slice(1, 4)).toEqual([
       '0x1200000000 ++++++++',
       '0x1200008000 ++++++++',
-      '0x1200010000 ++++',
+      '0x1200010000 ++++++++',
     ]);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: what ASCII is
     expect(text).toMatch(/^[\x00-\x7f]*$/);
   });
 
   test('no line is longer than the terminal, whatever the arena', () => {
-    for (const columns of [20, 79, 80, 81, 132, 211]) {
+    for (const columns of [24, 79, 80, 81, 132, 211]) {
       for (const byteLength of [4096, 64 * MiB, 64 * 1024 * MiB, 3 * 4096 * 1009]) {
         for (const address of [0n, 0x8_4000_0000n]) {
           const arena = { ...frames, byteLength };
-          const granules = granulesPerCell(arena, address, columns);
-          const cellBytes = granules * arena.granule;
-          const cells = Array(Math.ceil(byteLength / cellBytes)).fill(1);
-          const rows = mapText(arena, { address, byteLength, cellBytes, cells }, { columns, ascii: true })
+          const cells = cellsFor(arena, address, columns);
+          const rows = mapText(arena, map(Array(cells).fill(1), { address }), { columns, ascii: true })
             .split('\n')
             .slice(1, -1);
           expect(rows.length).toBeLessThanOrEqual(16);
-          expect(Math.max(...rows.map((row) => row.length))).toBeLessThanOrEqual(Math.max(columns, 21));
-          expect(granules === 1 || rows.length > 8 || columns === 20, `${rows.length} rows`).toBe(true);
+          expect(Math.max(...rows.map((row) => row.length))).toBeLessThanOrEqual(columns);
+          expect(cells === byteLength / 4096 || rows.length >= 8, `${cells} cells`).toBe(true);
         }
       }
     }
   });
 
+  test('parts that do not come out even begin where they do, and are called about', () => {
+    const arena = { ...frames, byteLength: 4096 * 33 };
+    const text = mapText(arena, map(Array(11 * 2).fill(1)), { columns: 20, ascii: true }).split('\n');
+    expect(text[0]).toMatch(/each sign is about 6 KiB$/);
+    expect(text.slice(1, 4).map((row) => row.slice(0, 10))).toEqual([
+      '0x00000000',
+      '0x0000c000',
+      '0x00018000',
+    ]);
+  });
+
+  test('cells in which a block lies, whole or in part', () => {
+    const blocks = [
+      { offset: 0, byteLength: 1 },
+      { offset: 8191, byteLength: 2 },
+      { offset: 12288, byteLength: 4096 },
+    ];
+    expect(cellsWith(blocks, 6 * 4096, 6)).toEqual([true, true, true, true, false, false]);
+    expect(cellsWith(blocks, 6 * 4096, 1)).toEqual([true]);
+  });
+
   test('by owner: what is used is green, red where a block of a dead one lies, and nothing else', () => {
-    const text = mapText(small, map([1, 1, 0], { dead: [false, true, true] }), {
+    const text = mapText({ ...small, byteLength: 3 * 4096 }, map([1, 1, 0], { dead: [false, true, true] }), {
       columns: 80,
       ascii: false,
     });
