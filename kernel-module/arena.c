@@ -47,8 +47,7 @@ MODULE_PARM_DESC(
 
 unsigned int iospace_arena_max_blocks = CONFIG_IOSPACE_ARENA_MAX_BLOCKS;
 module_param_named(arena_max_blocks, iospace_arena_max_blocks, uint, 0444);
-MODULE_PARM_DESC(arena_max_blocks,
-		 "Most blocks of all arenas together, 0 for no limit");
+MODULE_PARM_DESC(arena_max_blocks, "Most blocks of each arena, 0 for no limit");
 
 static struct {
 	struct iospace_range range;
@@ -59,6 +58,12 @@ static unsigned int iospace_arena_total;
 unsigned int iospace_arena_count(void)
 {
 	return iospace_arena_total;
+}
+
+/** iospace_arena_bytes() - The size of an arena that there is */
+u64 iospace_arena_bytes(u32 index)
+{
+	return iospace_range_size(&iospace_arenas[index].range);
 }
 
 /** iospace_arena_contains() - Is all of a range in one arena? */
@@ -279,6 +284,7 @@ int iospace_arena_init(void)
 
 void iospace_arena_exit(void)
 {
+	iospace_books_exit();
 	while (iospace_arena_total) {
 		struct iospace_range *range =
 			&iospace_arenas[--iospace_arena_total].range;

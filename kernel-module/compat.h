@@ -183,6 +183,13 @@ sg_alloc_table_from_pages_segment(struct sg_table *table, struct page **pages,
 }
 #endif
 
+/* Of shmem_file_setup(): pages count when they come to be. */
+#ifdef IOSPACE_HAVE_SHMEM_VMA_FLAGS
+#define IOSPACE_SHMEM_NORESERVE mk_vma_flags(VMA_NORESERVE_BIT)
+#else
+#define IOSPACE_SHMEM_NORESERVE VM_NORESERVE
+#endif
+
 #ifndef PCI_IRQ_INTX
 #define PCI_IRQ_INTX PCI_IRQ_LEGACY
 #endif

@@ -31,6 +31,7 @@
  *   around the operations of ours)
  *   share_lock     what other devices see of a dma-buf of ours
  *   register_lock  the kernel's own mappings of register ranges
+ *   books_lock     the files of the arenas' books
  *   irq_lock       vectors and subscriptions; taken in interrupt handlers
  *   mms_lock       who maps a file
  *   charge_lock    all byte counts
@@ -515,6 +516,16 @@ struct iospace_export_call {
 	struct dma_buf *dmabuf;
 };
 
+/**
+ * struct iospace_books_call - What the handler of ARENA_BOOKS leaves to its finish
+ * @books: What user space sees
+ * @opened: What @books' descriptor is to be of
+ */
+struct iospace_books_call {
+	struct iospace_arena_books books;
+	struct file *opened;
+};
+
 /* device.c */
 static inline bool iospace_device_is_dead(struct iospace_device *idev)
 {
@@ -686,10 +697,16 @@ extern unsigned int iospace_arena_max_blocks;
 int iospace_arena_init(void);
 void iospace_arena_exit(void);
 unsigned int iospace_arena_count(void);
+u64 iospace_arena_bytes(u32 index);
 bool iospace_arena_contains(const struct iospace_range *range);
 bool iospace_arena_overlaps(const struct iospace_range *range);
 int iospace_arena_describe(struct iospace_file *file, void *args);
 void iospace_arena_detach_all(struct iospace_device *idev);
+
+/* books.c */
+int iospace_books_open(struct iospace_file *file, void *args);
+void iospace_books_finish(struct iospace_file *file, void *args, bool answered);
+void iospace_books_exit(void);
 
 /* window.c */
 int iospace_window_open(struct iospace_file *file, void *args);

@@ -27,6 +27,7 @@ static_assert(sizeof(struct iospace_registers) == 72);
 static_assert(sizeof(struct iospace_register_access) == 32);
 static_assert(sizeof(struct iospace_interrupt) == 64);
 static_assert(sizeof(struct iospace_arena) == 80);
+static_assert(sizeof(struct iospace_arena_books) == 16);
 static_assert(sizeof(struct iospace_window) == 48);
 static_assert(sizeof(struct iospace_sync_range) == 16);
 static_assert(sizeof(struct iospace_sync_ranges) == 24);
@@ -216,6 +217,12 @@ static const struct iospace_ioctl iospace_ioctls[] = {
 		.answers = true,
 		.finish = iospace_import_finish,
 	},
+	[IOSPACE_CMD_ARENA_BOOKS] = {
+		.size = sizeof(struct iospace_arena_books),
+		.handler = iospace_books_open,
+		.answers = true,
+		.finish = iospace_books_finish,
+	},
 };
 
 static int iospace_ioctl_run(const struct iospace_ioctl *ioctl,
@@ -278,6 +285,7 @@ static long iospace_unlocked_ioctl(struct file *filp, unsigned int request,
 		struct iospace_sync_ranges sync_ranges;
 		struct iospace_export_call export;
 		struct iospace_import import;
+		struct iospace_books_call books;
 	} args IOSPACE_UNINITIALIZED;
 	unsigned int command = _IOC_NR(request);
 	bool answered;

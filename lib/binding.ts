@@ -228,6 +228,8 @@ export interface NativeBinding {
   deviceImport(fd: number, dmaBuf: number, direction: number): NativeImport;
   deviceFree(fd: number, handle: number): void;
   deviceArena(fd: number, index: number, flags: number): NativeArena;
+  /** Returns a descriptor of the file, the caller's: a new open file description. */
+  deviceArenaBooks(fd: number, index: number): number;
   deviceWindow(fd: number, memory: number, address: bigint, byteLength: number): NativeWindow;
   deviceRegisters(fd: number, index: number): NativeRegistersInfo;
   deviceInterrupt(fd: number, vector: number, flags: number, eventfd: number): NativeInterrupt;

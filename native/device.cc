@@ -27,6 +27,7 @@ static_assert(sizeof(iospace_export) == 32);
 static_assert(sizeof(iospace_import) == 48);
 static_assert(sizeof(iospace_free) == 16);
 static_assert(sizeof(iospace_arena) == 80);
+static_assert(sizeof(iospace_arena_books) == 16);
 static_assert(sizeof(iospace_window) == 48);
 static_assert(sizeof(iospace_registers) == 72);
 static_assert(sizeof(iospace_register_access) == 32);
@@ -226,6 +227,15 @@ Napi::Value Arena(const Napi::CallbackInfo& info) {
   return result;
 }
 
+Napi::Value ArenaBooks(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = Descriptor(info[0], "fd");
+  auto books = Sized<iospace_arena_books>();
+  books.index = Integer<std::uint32_t>(info[1], "index");
+  Call(env, fd, IOSPACE_ARENA_BOOKS, books);
+  return Napi::Number::New(env, books.out_fd);
+}
+
 Napi::Value Window(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int fd = Descriptor(info[0], "fd");
@@ -299,6 +309,7 @@ void DefineDevice(Napi::Object exports) {
   exports.Set("deviceImport", Napi::Function::New<Import>(env, "deviceImport"));
   exports.Set("deviceFree", Napi::Function::New<Free>(env, "deviceFree"));
   exports.Set("deviceArena", Napi::Function::New<Arena>(env, "deviceArena"));
+  exports.Set("deviceArenaBooks", Napi::Function::New<ArenaBooks>(env, "deviceArenaBooks"));
   exports.Set("deviceWindow", Napi::Function::New<Window>(env, "deviceWindow"));
   exports.Set("deviceRegisters", Napi::Function::New<RegistersInfo>(env, "deviceRegisters"));
   exports.Set("deviceInterrupt", Napi::Function::New<Interrupt>(env, "deviceInterrupt"));

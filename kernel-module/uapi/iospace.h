@@ -40,9 +40,9 @@
  *     EMFILE      the process has no descriptor left
  *     EPERM       not allowed: a range that nobody declared, or a privilege that
  *                 the caller lacks
- *     EACCES      the descriptor was not opened for it: for writing registers, for
- *                 a protection of mmap(), for a device that writes; a writable
- *                 status page
+ *     EACCES      the descriptor was not opened for it: for writing registers or
+ *                 books, for a protection of mmap(), for a device that writes; a
+ *                 writable status page
  *     EAGAIN      read: nothing to read yet, and the descriptor is O_NONBLOCK
  *     EINTR       read: a signal came while it waited
  *     EFAULT      the argument, or memory that it names, is not readable or not
@@ -101,6 +101,7 @@ enum iospace_command {
 	IOSPACE_CMD_SYNC_RANGES,
 	IOSPACE_CMD_EXPORT,
 	IOSPACE_CMD_IMPORT,
+	IOSPACE_CMD_ARENA_BOOKS,
 };
 
 /**
@@ -215,8 +216,8 @@ enum iospace_direction {
  * @out_zones: Bit (1 << enum iospace_zone) for each zone that the machine has
  * @out_pool: enum iospace_pool
  * @out_arenas: Indices of ARENA run from 0 to this - 1
- * @out_arena_max_blocks: Most blocks that the library may give out of all arenas
- *                        together; 0 for no limit. Module parameter
+ * @out_arena_max_blocks: Most blocks that the library may give out of each arena;
+ *                        0 for no limit. Module parameter
  * @out_max_file_mappings: Limit of MAP_USER mappings of one open file. Module
  *                         parameter
  * @out_dma_mask: Highest bus address that the device can use
@@ -634,6 +635,37 @@ struct iospace_arena {
 	char out_name[32];
 };
 #define IOSPACE_ARENA _IO(IOSPACE_TYPE, IOSPACE_CMD_ARENA)
+
+/**
+ * struct iospace_arena_books - ioctl(IOSPACE_ARENA_BOOKS)
+ * @size: sizeof(struct iospace_arena_books)
+ * @flags: Must be 0
+ * @index: Below out_arenas (else ENOENT)
+ * @out_fd: Descriptor of the file, for reading and writing, close-on-exec; the
+ *          caller's. Each call gives a new open file description, so that its
+ *          locks (F_OFD_SETLK) are the caller's alone
+ *
+ * Opens the books of an arena: a file in memory, in which those who share the arena
+ * note what of it is in use. The module makes it at the first call for that arena,
+ * all zero, gives the same to all calls on all devices, and never looks inside.
+ *
+ * Its length is a quarter of the arena's and a mebibyte more, whole pages, and is
+ * sealed: ftruncate() to another, and writing behind it, is EPERM. A page of it
+ * takes memory, of its writer's memory cgroup, from the first write on.
+ *
+ * It lasts exactly as long as the module keeps the arena, whoever closes what, and
+ * whatever becomes of a device. A descriptor or mapping that is left when the module
+ * goes stays usable, but of nobody's books: those of an arena that is set aside again
+ * are new. EACCES: this file was not opened for writing. EOPNOTSUPP: a kernel
+ * without CONFIG_SHMEM.
+ */
+struct iospace_arena_books {
+	__u32 size;
+	__u32 flags;
+	__u32 index;
+	__s32 out_fd;
+};
+#define IOSPACE_ARENA_BOOKS _IO(IOSPACE_TYPE, IOSPACE_CMD_ARENA_BOOKS)
 
 /**
  * struct iospace_window - ioctl(IOSPACE_WINDOW)

@@ -56,7 +56,7 @@ export interface DeviceLimits {
   readonly segmentBytes: number;
   /** The longest piece that the system's page allocator ever has. */
   readonly contiguousBytes: number;
-  /** Blocks in all arenas together; 0 where there is no limit. Module parameter. */
+  /** Blocks in each arena; 0 where there is no limit. Module parameter. */
   readonly arenaBlocks: number;
   /** What is kept from general use at the end of the arenas. Module parameter. */
   readonly arenaReserveBytes: number;

@@ -353,6 +353,15 @@ class IospaceProvider implements Provider {
     });
   }
 
+  arenaBooks(index: number): number {
+    const hints = {
+      ENOENT: `the module has ${this.info.arenas} arenas`,
+      ENOTTY: 'its module is older than this package',
+      EOPNOTSUPP: 'this kernel is without CONFIG_SHMEM',
+    };
+    return explained({ path: this.#path }, hints, () => this.#native.deviceArenaBooks(this.fd, index));
+  }
+
   attachArena(index: number): bigint {
     const hints = {
       EOPNOTSUPP: () =>

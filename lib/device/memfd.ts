@@ -106,6 +106,10 @@ export class MemfdProvider implements Provider {
     return [];
   }
 
+  arenaBooks(): number {
+    throw notSupported('arenaBooks', 'memfd has no arenas');
+  }
+
   attachArena(): bigint {
     throw notSupported('attachArena', 'memfd has no device');
   }

@@ -108,6 +108,8 @@ export interface Provider {
   /** The range must not wrap. */
   window(memory: WindowType, physicalAddress: bigint, byteLength: number): ProvidedWindow;
   arenas(): ProvidedArena[];
+  /** The file that keeps the books of the arena of this index: a descriptor, the caller's, with locks of its own. */
+  arenaBooks(index: number): number;
   /** Lets the device reach the arena of this index; the bus address of its first byte. */
   attachArena(index: number): bigint;
   /** The window of this index; a new one at each call. */

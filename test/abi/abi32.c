@@ -19,6 +19,7 @@ _Static_assert(sizeof(struct iospace_segments) == 32, "as in 64 bits");
 _Static_assert(sizeof(struct iospace_sync) == 32, "as in 64 bits");
 _Static_assert(sizeof(struct iospace_free) == 16, "as in 64 bits");
 _Static_assert(sizeof(struct iospace_arena) == 80, "as in 64 bits");
+_Static_assert(sizeof(struct iospace_arena_books) == 16, "as in 64 bits");
 _Static_assert(sizeof(struct iospace_window) == 48, "as in 64 bits");
 _Static_assert(sizeof(struct iospace_registers) == 72, "as in 64 bits");
 _Static_assert(sizeof(struct iospace_register_access) == 32, "as in 64 bits");

@@ -5,9 +5,12 @@
  */
 #include "abi.h"
 
+#include <dirent.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -570,6 +573,231 @@ static void test_prefetchable(void)
 	}
 }
 
+/* Written to their last page, which the library hardly ever needs. */
+#define BOOKS_MARK 0x1234567890abcdefULL
+
+static int books_as(int fd, struct iospace_arena_books ask)
+{
+	struct iospace_arena_books books = ask;
+
+	books.size = sizeof(books);
+	return ioctl(fd, IOSPACE_ARENA_BOOKS, &books) ? -1 : books.out_fd;
+}
+
+/* Of the first arena; or ends the program. */
+static int open_books(int fd)
+{
+	int books = books_as(fd, (struct iospace_arena_books){});
+
+	if (books == -1)
+		die("ARENA_BOOKS");
+	return books;
+}
+
+static int open_other(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd == -1)
+		die(path);
+	return fd;
+}
+
+static off_t books_length(int books)
+{
+	struct stat file;
+
+	if (fstat(books, &file))
+		die("fstat of books");
+	return file.st_size;
+}
+
+static bool is_same_file(int a, int b)
+{
+	struct stat first, second;
+
+	if (fstat(a, &first) || fstat(b, &second))
+		die("fstat of books");
+	return first.st_dev == second.st_dev && first.st_ino == second.st_ino;
+}
+
+/* One byte, far behind the end: locks need no bytes. */
+static int lock_books(int books, short type)
+{
+	struct flock lock = {
+		.l_type = type, .l_whence = SEEK_SET,
+		.l_start = 1LL << 41, .l_len = 1,
+	};
+
+	return fcntl(books, F_OFD_SETLK, &lock);
+}
+
+static int count_descriptors(void)
+{
+	DIR *directory = opendir("/proc/self/fd");
+	int count = 0;
+
+	if (!directory)
+		die("/proc/self/fd");
+	while (readdir(directory))
+		count++;
+	closedir(directory);
+	return count;
+}
+
+static void test_books_answer(int fd)
+{
+	struct iospace_arena_books *request = mmap(NULL, page_size,
+						   PROT_READ | PROT_WRITE,
+						   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int before = count_descriptors();
+
+	*request = (struct iospace_arena_books){ .size = sizeof(*request) };
+	mprotect(request, page_size, PROT_READ);
+	is_errno(ioctl(fd, IOSPACE_ARENA_BOOKS, request), EFAULT,
+		 "ARENA_BOOKS: read-only structure");
+	ok(count_descriptors() == before,
+	   "ARENA_BOOKS: and no descriptor stays behind");
+	munmap(request, page_size);
+}
+
+static void test_books_file(int books, const struct iospace_arena *range)
+{
+	uint64_t length = range->out_bytes / 4 + MIB;
+	struct stat file;
+
+	length += -length % page_size;
+	if (fstat(books, &file))
+		die("fstat of books");
+	ok((uint64_t)file.st_size == length, "books: a quarter and a mebibyte");
+	ok((uint64_t)file.st_blocks * 512 < length / 2,
+	   "books: take memory where they are written");
+	ok(fcntl(books, F_GETFD) == FD_CLOEXEC, "books: close-on-exec");
+	ok((fcntl(books, F_GETFL) & O_ACCMODE) == O_RDWR,
+	   "books: for reading and writing");
+	is_errno(ftruncate(books, length + page_size), EPERM, "books: do not grow");
+	is_errno(ftruncate(books, length - page_size), EPERM,
+		 "books: do not shrink");
+	is_errno(pwrite(books, "", 1, length) == 1 ? 0 : -1, EPERM,
+		 "books: nothing is written behind them");
+	is_errno(fcntl(books, F_ADD_SEALS, F_SEAL_WRITE), EPERM,
+		 "books: nobody seals them against writing");
+	is_errno(fallocate(books, 0, length - page_size, page_size), 0,
+		 "books: pages are had beforehand");
+}
+
+/* Same file, other description. */
+static void test_books_sharing(int fd, int books)
+{
+	const char *module_device = "/dev/iospace0";
+	int second = open_device(O_RDWR), other = open_other(module_device);
+	int again = open_books(fd);
+	int through_second = open_books(second);
+	int through_other = open_books(other);
+	off_t last = books_length(books) - page_size;
+	uint64_t *at = map(books, page_size, last);
+	uint64_t *through;
+	char path[64];
+	int reopened;
+
+	ok(is_same_file(books, again), "books: the same at a second call");
+	ok(is_same_file(books, through_second),
+	   "books: the same for two files of a device");
+	ok(is_same_file(books, through_other), "books: the same for two devices");
+	through = map(through_other, page_size, last);
+	if (at == MAP_FAILED || through == MAP_FAILED)
+		die("mmap of books");
+	at[0] = BOOKS_MARK;
+	ok(through[0] == BOOKS_MARK, "books: mapped, shared by all");
+
+	is_errno(lock_books(books, F_WRLCK), 0, "books: locked");
+	is_errno(lock_books(again, F_WRLCK), EAGAIN,
+		 "books: not by another description of one file");
+	is_errno(lock_books(through_other, F_WRLCK), EAGAIN,
+		 "books: nor by one of another device");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", again);
+	reopened = open_other(path);
+	ok(is_same_file(books, reopened), "books: opened again by /proc");
+	is_errno(lock_books(reopened, F_WRLCK), EAGAIN,
+		 "books: that is a description, too");
+	is_errno(lock_books(books, F_UNLCK), 0, "books: unlocked");
+	is_errno(lock_books(reopened, F_WRLCK), 0, "books: then by another");
+
+	munmap(at, page_size);
+	munmap(through, page_size);
+	close(reopened);
+	close(through_other);
+	close(through_second);
+	close(again);
+	close(other);
+	close(second);
+}
+
+static void *open_books_at_once(void *fd)
+{
+	return (void *)(intptr_t)books_as(*(int *)fd, (struct iospace_arena_books){});
+}
+
+static void test_books(const struct iospace_arena *range,
+		       const struct iospace_info *device_info)
+{
+	enum { THREADS = 8 };
+	pthread_t threads[THREADS];
+	int fd = open_device(O_RDWR), read_only = open_device(O_RDONLY);
+	uint64_t word = 0;
+	bool same = true;
+	int books, again;
+	off_t last;
+
+	for (int i = 0; i < THREADS; i++)
+		pthread_create(&threads[i], NULL, open_books_at_once, &fd);
+	books = open_books(fd);
+	for (int i = 0; i < THREADS; i++) {
+		void *opened;
+
+		pthread_join(threads[i], &opened);
+		same &= (intptr_t)opened >= 0 && is_same_file(books, (intptr_t)opened);
+		close((intptr_t)opened);
+	}
+	ok(same, "books: one file, whoever is first");
+
+	is_errno(books_as(fd, (struct iospace_arena_books){
+				      .index = device_info->out_arenas }),
+		 ENOENT, "ARENA_BOOKS: first index that is none");
+	is_errno(books_as(fd, (struct iospace_arena_books){ .flags = 1 }), EINVAL,
+		 "ARENA_BOOKS: unknown flag");
+	is_errno(books_as(read_only, (struct iospace_arena_books){}), EACCES,
+		 "ARENA_BOOKS: a device that was opened for reading");
+	test_books_answer(fd);
+	test_books_file(books, range);
+	test_books_sharing(fd, books);
+	close(read_only);
+	close(books);
+	close(fd);
+
+	fd = open_device(O_RDWR);
+	books = open_books(fd);
+	unbind_device();
+	is_errno(books_as(fd, (struct iospace_arena_books){}), ENODEV,
+		 "unbound: ARENA_BOOKS");
+	is_errno(lock_books(books, F_WRLCK), 0, "unbound: books stay usable");
+	close(fd);
+	bind_device();
+	fd = open_device(O_RDWR);
+	again = open_books(fd);
+	last = books_length(again) - page_size;
+	ok(pread(again, &word, sizeof(word), last) == sizeof(word) &&
+	   word == BOOKS_MARK, "bound again: books are as they were");
+	is_errno(lock_books(again, F_WRLCK), EAGAIN,
+		 "bound again: and locked by who kept them");
+	word = 0;
+	if (pwrite(again, &word, sizeof(word), last) != sizeof(word))
+		die("write books");
+	close(again);
+	close(books);
+	close(fd);
+}
+
 void test_arena(void)
 {
 	int fd = open_device(O_RDWR);
@@ -606,4 +834,5 @@ void test_arena(void)
 	close(fd);
 	test_attach_out_of_reach(&first, &device_info);
 	test_unbind(&first);
+	test_books(&first, &device_info);
 }

@@ -152,6 +152,16 @@ static void undo_interrupt(void)
 		die("INTERRUPT");
 }
 
+static int call_books(void)
+{
+	struct iospace_arena_books books = { .size = sizeof(books) };
+
+	if (ioctl(file, IOSPACE_ARENA_BOOKS, &books))
+		return -1;
+	opened = books.out_fd;
+	return 0;
+}
+
 /* A process with a buffer and the registers mapped. */
 static int call_fork(void)
 {
@@ -323,10 +333,13 @@ void test_faults(void)
 		{ "INTERRUPT", call_interrupt, undo_interrupt },
 		{ "FREE", call_free, undo_free },
 	};
+	static const struct call books_call = { "ARENA_BOOKS", call_books,
+						undo_open };
 	static const struct call fork_call = { "fork", call_fork,
 					       undo_nothing };
 	static const struct call bind_call = { "bind", call_bind, undo_bind };
 	struct iospace_registers window;
+	struct iospace_info answer;
 	void *bytes, *edu;
 
 	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
@@ -342,6 +355,12 @@ void test_faults(void)
 	undo_free();
 	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++)
 		test_call(&calls[i], true);
+	if (info(file, &answer))
+		die("INFO");
+	if (answer.out_arenas)
+		test_call(&books_call, true);
+	else
+		skip("there is no arena");
 
 	bytes = map(file, buffer.out_length, buffer.out_mmap_offset);
 	if (registers(file, 0, &window))

@@ -28,6 +28,7 @@ struct form {
 		struct iospace_sync_ranges sync_ranges;
 		struct iospace_export export;
 		struct iospace_import import;
+		struct iospace_arena_books books;
 	} good;
 	int expected;
 };
@@ -106,6 +107,11 @@ static const struct form forms[] = {
 		.good.import = { .fd = -1,
 				 .direction = IOSPACE_DIRECTION_TO_DEVICE },
 		.expected = EBADF,
+	}, {
+		.name = "ARENA_BOOKS", .request = IOSPACE_ARENA_BOOKS,
+		.size = sizeof(struct iospace_arena_books),
+		.good.books = { .index = UINT32_MAX },
+		.expected = ENOENT,
 	},
 };
 
@@ -188,7 +194,7 @@ void test_forms(void)
 		test_form(fd, &forms[i]);
 	test_unwritable_answer(fd);
 
-	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, IOSPACE_CMD_IMPORT + 1), buffer), ENOTTY,
+	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, IOSPACE_CMD_ARENA_BOOKS + 1), buffer), ENOTTY,
 		 "a number after the last");
 	is_errno(ioctl(fd, _IO(IOSPACE_TYPE, 255), buffer), ENOTTY,
 		 "number 255");

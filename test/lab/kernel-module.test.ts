@@ -144,6 +144,35 @@ describe('pc: parameters at load', () => {
     expect((await sh('cat /proc/iomem')).stdout).not.toContain('iospace');
   });
 
+  test('the books of an arena are its own, and end with the module', async () => {
+    const parameters = `arena=${ranges(2)}`;
+    // Writes a byte to the books of each arena, after it has read those that are there.
+    const program = `import { openSync, readSync, writeSync } from 'node:fs';
+      import { ioctl } from 'iospace/raw';
+      const device = openSync('/dev/iospace0', 'r+');
+      for (const index of [0, 1]) {
+        const books = new Int32Array([16, 0, index, -1]);
+        ioctl(device, 0xd50e, books);
+        const byte = new Uint8Array(1);
+        readSync(books[3], byte, 0, 1, 0);
+        console.log(byte[0]);
+        writeSync(books[3], new Uint8Array([0x41 + index]), 0, 1, 0);
+      }`;
+    const readAndWrite = async (): Promise<string> => {
+      const argv = ['node', '--input-type=module', '-e', program];
+      const { code, stdout, stderr } = await machine.run(argv, { cwd: root, timeout: 60 });
+      expect(code, stderr).toBe(0);
+      return stdout;
+    };
+    expect(await load(parameters)).toMatchObject({ errno: 0 });
+    expect(await readAndWrite()).toBe('0\n0\n');
+    expect(await readAndWrite()).toBe('65\n66\n');
+    expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
+    expect(await load(parameters)).toMatchObject({ errno: 0 });
+    expect(await readAndWrite()).toBe('0\n0\n');
+    expect(await sh('rmmod iospace')).toMatchObject({ code: 0 });
+  });
+
   test('max_converted_bytes=0: no memory type that takes a conversion', async () => {
     expect(await load('max_converted_bytes=0')).toMatchObject({ errno: 0 });
     expect((await sh('cat /sys/class/misc/iospace0/memory_types')).stdout).toBe('cached coherent\n');

@@ -36,6 +36,7 @@ const functions: readonly (readonly [
   ['deviceExport', native.deviceExport, [fd, 1, 0, 0, 4096]],
   ['deviceImport', native.deviceImport, [fd, fd, 3]],
   ['deviceArena', native.deviceArena, [fd, 0, 0]],
+  ['deviceArenaBooks', native.deviceArenaBooks, [fd, 0]],
   ['deviceWindow', native.deviceWindow, [fd, 1, 0n, 4096]],
   ['deviceFree', native.deviceFree, [fd, 1]],
   ['deviceRegisters', native.deviceRegisters, [fd, 0]],

@@ -49,6 +49,7 @@ describe('system errors', () => {
     ['ioctl', () => native.deviceExport(memfd(1), 1, 0, 0, 4096), { code: 'ENOTTY', request: 0xd50c }],
     ['ioctl', () => native.deviceImport(memfd(1), 0, 3), { code: 'ENOTTY', request: 0xd50d }],
     ['ioctl', () => native.deviceArena(memfd(1), 0, 0), { code: 'ENOTTY', request: 0xd508 }],
+    ['ioctl', () => native.deviceArenaBooks(memfd(1), 0), { code: 'ENOTTY', request: 0xd50e }],
     ['ioctl', () => native.deviceWindow(memfd(1), 1, 0n, 4096), { code: 'ENOTTY', request: 0xd509 }],
     ['ioctl', () => native.deviceFree(memfd(1), 1), { code: 'ENOTTY', request: 0xd502 }],
     ['ioctl', () => native.deviceRegisters(memfd(1), 0), { code: 'ENOTTY', request: 0xd503 }],

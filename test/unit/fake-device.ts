@@ -389,6 +389,13 @@ export class FakeDevice {
         }
         return { ...arena, dmaAddress: flags === ATTACH ? arena.address + 0xc000_0000n : 0n };
       },
+      deviceArenaBooks(_fd, index) {
+        device.#check();
+        if (device.#arenas[index] === undefined) {
+          throw systemError(ENOENT, 'ioctl');
+        }
+        return 2000 + index;
+      },
       deviceWindow(_fd, memory, address, byteLength) {
         device.#check();
         device.windowsAsked.push(`${memory} 0x${address.toString(16)} 0x${byteLength.toString(16)}`);
