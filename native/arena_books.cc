@@ -443,11 +443,15 @@ void Books::Raise(std::uint64_t leaf, std::uint64_t length) {
 
 /// The longest run that starts in this leaf is not so long as the tree says.
 void Books::Lower(std::uint64_t leaf, std::uint64_t length) {
+  std::uint32_t before = tiers_[0][leaf];
   Note(tiers_[0][leaf], static_cast<std::uint32_t>(length));
   for (std::size_t tier = 1; tier < tier_count_; ++tier) {
     leaf /= kFan;
+    // The largest is another.
+    if (tiers_[tier][leaf] > before) return;
     const std::uint32_t largest = Largest(tiers_[tier - 1] + leaf * kFan);
-    if (largest == tiers_[tier][leaf]) return;
+    if (largest == before) return;
+    before = tiers_[tier][leaf];
     Note(tiers_[tier][leaf], largest);
   }
 }
@@ -541,7 +545,7 @@ Books::Place Books::TakeExact(const Request& request) {
       break;
     bin = Bin{bin.top - 1, bin.count - 1};
     if (is_run) {
-      place = Place{true, start, Run{start, start + request.length}};
+      place = Place{true, true, start, Run{start, start + request.length}};
       break;
     }
   }
@@ -564,7 +568,7 @@ Books::Place Books::FirstFit(const Request& request, std::uint64_t length, std::
       const std::uint64_t start = is_constrained ? Fit(request, shape_.granule, run.start) : run.start;
       // kNowhere is beyond any end.
       if (start > run.end - request.length) return false;
-      place = Place{true, start, run};
+      place = Place{true, false, start, run};
       return true;
     });
     if (place.found) return place;
@@ -611,6 +615,10 @@ Answer Books::Allocate(const Request& request) {
     Remember(end, place.run.end - end);
   }
   Remember(place.run.start, place.start - place.run.start);
+  // Another first fit would be led astray to this leaf, and have it fetched again. An exact fit of a short
+  // run seldom leads anybody astray.
+  const std::uint64_t leaf = place.run.start / kBits;
+  if (!place.is_exact && place.run.end - place.run.start == tiers_[0][leaf]) Lower(leaf, LongestIn(leaf));
   Note(header_->blocks, header_->blocks + 1);
   Note(header_->used, header_->used + request.length);
   if (header_->used > header_->most_used) Note(header_->most_used, header_->used);

@@ -147,6 +147,7 @@ class Books {
   /// Where a request goes, and the free run around it.
   struct Place {
     bool found = false;
+    bool is_exact = false;  ///< Out of a bin.
     std::uint64_t start = 0;
     Run run;
   };
