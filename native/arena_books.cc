@@ -1,18 +1,12 @@
 #include "arena_books.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cstring>
 #include <limits>
 #include <vector>
 
-#ifdef IOSPACE_ARENA_BEFORE_WRITE
-/// The test of these books, which stops before any write.
-void IOSPACE_ARENA_BEFORE_WRITE();
-#else
-#define IOSPACE_ARENA_BEFORE_WRITE() static_cast<void>(0)
-#endif
+#include "arena_writes.h"
 
 namespace iospace::arena {
 namespace {
@@ -64,22 +58,6 @@ constexpr std::uint64_t Window(std::uint64_t low, std::uint64_t high, std::uint6
   return low >> from | high << 1 << (kBits - 1 - from);
 }
 
-/// Writes the truth: neither the compiler nor a 32-bit machine may split the write or move it past another.
-template <typename T>
-void Write(T& where, T value) {
-  IOSPACE_ARENA_BEFORE_WRITE();
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  std::atomic_ref<T>(where).store(value, std::memory_order_relaxed);
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-}
-
-/// Writes what is derived, in any order.
-template <typename T>
-void Note(T& where, T value) {
-  IOSPACE_ARENA_BEFORE_WRITE();
-  where = value;
-}
-
 /// Those of `used` that can be reached from `seeds` going up through used granules.
 std::uint64_t Reach(std::uint64_t seeds, std::uint64_t used) {
   for (unsigned step = 1; step < kBits; step *= 2) {
@@ -100,13 +78,6 @@ std::uint32_t Largest(const std::uint32_t* nodes) {
   std::uint32_t largest = 0;
   for (std::uint32_t i = 0; i < kFan; ++i) largest = std::max(largest, nodes[i]);
   return largest;
-}
-
-/// FNV-1a.
-std::uint64_t Checksum(std::span<const std::byte> bytes) {
-  std::uint64_t sum = 0xcbf2'9ce4'8422'2325;
-  for (const std::byte byte : bytes) sum = (sum ^ std::to_integer<std::uint64_t>(byte)) * 0x100'0000'01b3;
-  return sum;
 }
 
 /// Without popcount, which is a call on the oldest x86-64.
@@ -307,8 +278,13 @@ std::uint64_t Books::NextUsed(std::uint64_t granule) const {
     index /= kBits;
   }
   index += Ctz(bits);
-  while (level-- > 0) index = index * kBits + Ctz(levels_[level][index]);
-  return index * kBits + Ctz(words_[index].used);
+  // What others write may be wrong: a level that leads nowhere leads to the end.
+  while (level-- > 0) {
+    if (index >= level_words_[level]) return shape_.granules;
+    index = index * kBits + Ctz(levels_[level][index]);
+  }
+  return index >= word_count_ ? shape_.granules
+                              : std::min(index * kBits + Ctz(words_[index].used), shape_.granules);
 }
 
 /// The start of the free run that ends there; the same granule, if the one before it is used.
@@ -330,7 +306,10 @@ std::uint64_t Books::RunStart(std::uint64_t end) const {
     }
     index /= kBits;
   }
-  while (level-- > 0) index = index * kBits + kBits - 1 - Clz(levels_[level][index]);
+  while (level-- > 0) {
+    if (levels_[level][index] == 0) return end;
+    index = index * kBits + kBits - 1 - Clz(levels_[level][index]);
+  }
   return (index + 1) * kBits - Clz(words_[index].used);
 }
 
@@ -474,10 +453,12 @@ std::uint64_t Books::NextLeaf(std::uint64_t from, std::uint64_t length) const {
   }
   while (tier > 0) {
     --tier;
+    if (index * kFan >= tier_nodes_[tier]) return kNowhere;
     const std::uint32_t mask = AtLeast(tiers_[tier] + index * kFan, value);
+    if (mask == 0) return kNowhere;
     index = index * kFan + Ctz(mask);
   }
-  return index;
+  return index < word_count_ ? index : kNowhere;
 }
 
 /// Visits the free runs that start in this leaf, until the visitor says that it has enough.
@@ -493,6 +474,7 @@ void Books::EachRun(std::uint64_t leaf, Visit visit) const {
     const std::uint64_t rest = used >> bit;
     const std::uint64_t start = leaf * kBits + bit;
     const std::uint64_t end = rest != 0 ? start + Ctz(rest) : NextUsed((leaf + 1) * kBits);
+    if (end <= start || end > shape_.granules) return;
     if (visit(Run{start, end})) return;
   }
 }
@@ -511,11 +493,12 @@ std::uint64_t Books::Longest() {
   for (;;) {
     std::uint64_t index = 0;
     for (std::size_t tier = tier_count_; tier-- > 0;) {
+      if (index * kFan >= tier_nodes_[tier]) return 0;
       const std::uint32_t* const nodes = tiers_[tier] + index * kFan;
       index = index * kFan + Ctz(AtLeast(nodes, Largest(nodes)));
     }
     const std::uint64_t bound = tiers_[0][index];
-    if (bound == 0) return 0;
+    if (bound == 0 || index >= word_count_) return 0;
     const std::uint64_t longest = LongestIn(index);
     if (longest == bound) return longest;
     Lower(index, longest);
@@ -536,6 +519,7 @@ Books::Place Books::TakeExact(const Request& request) {
   const std::uint32_t* const places = places_ + (request.length - 1) * capacity_;
   Bin& known = bins_[request.length - 1];
   Bin bin = known;
+  bin.count = std::min(bin.count, capacity_);
   Place place;
   while (bin.count > 0) {
     const std::uint64_t start = places[(bin.top - 1) & (capacity_ - 1)];
@@ -673,6 +657,37 @@ Answer Books::BlockFrom(std::uint64_t granule) const {
   if (starts == 0) return {Status::kNotAllocated};
   const std::uint64_t start = index * kBits + Ctz(starts);
   return {Status::kOk, start, BlockEnd(start) - start};
+}
+
+std::uint64_t Books::BlocksIn(std::uint64_t leaf) const {
+  return words_[leaf].used & words_[leaf].starts & Mask(leaf, 0, shape_.granules);
+}
+
+Answer Books::FreeRunAt(std::uint64_t granule) const {
+  if (granule >= shape_.granules || (words_[granule / kBits].used >> granule % kBits & 1) != 0) return {};
+  const std::uint64_t end = NextUsed(granule);
+  const std::uint64_t start = RunStart(end);
+  return {Status::kOk, start, end - start};
+}
+
+std::uint64_t Books::UsedIn(std::uint64_t start, std::uint64_t end) const {
+  std::uint64_t count = 0;
+  for (std::uint64_t index = start / kBits; index * kBits < end; ++index) {
+    count += static_cast<std::uint64_t>(std::popcount(words_[index].used & Mask(index, start, end)));
+  }
+  return count;
+}
+
+std::uint64_t Books::block_count() const {
+  return header_->blocks;
+}
+std::uint64_t Books::used_count() const {
+  return std::min(header_->used, shape_.granules);
+}
+
+void Books::Prefetch(std::uint64_t granule) const {
+  __builtin_prefetch(&words_[granule / kBits]);
+  __builtin_prefetch(&tiers_[0][granule / kBits]);
 }
 
 Answer Books::Measure(Stats& stats) {

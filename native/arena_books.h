@@ -28,6 +28,9 @@
 /// program. `operation` in the header is set around all writes of a call; where it is found set, each call
 /// but Repair() and Check() answers kInterrupted, whatever the lock says.
 ///
+/// Whatever was written there by a process that went wrong, a call ends, and stays inside of the memory.
+/// What it does to the blocks then is for Check() to say.
+///
 /// Not (start, longest, end) of each part, as others have it: bounds of the runs that *start* in a part need
 /// no merging, and an allocation that fits exactly leaves them alone. It touches two or three words in all.
 #pragma once
@@ -96,6 +99,8 @@ struct Differences {
 
 class Books {
  public:
+  Books() = default;
+
   /// How many bytes the books of such an arena take; 0 if there can be none.
   static std::size_t SizeFor(const Shape& shape);
 
@@ -119,6 +124,21 @@ class Books {
 
   /// The first block that starts at the granule or after it; kNotAllocated at the end.
   Answer BlockFrom(std::uint64_t granule) const;
+
+  /// One bit for each of these 64 granules that is the first of a block.
+  std::uint64_t BlocksIn(std::uint64_t leaf) const;
+
+  /// The free run that the granule is in; of length 0 if it is used.
+  Answer FreeRunAt(std::uint64_t granule) const;
+
+  /// How many of [start, end) are used.
+  std::uint64_t UsedIn(std::uint64_t start, std::uint64_t end) const;
+
+  std::uint64_t block_count() const;
+  std::uint64_t used_count() const;
+
+  /// Fetches what Free() needs first.
+  void Prefetch(std::uint64_t granule) const;
 
   Answer Measure(Stats& stats);
 

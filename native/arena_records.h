@@ -34,6 +34,15 @@ struct Record {
 /// What Records::Check() compares.
 enum class RecordPart : std::uint8_t { kNone, kOperation, kHeads, kEntries, kNodes, kOwners, kTags };
 
+/// What changes with nearly each call. Lies beside the arena's lock, in its cache line.
+struct RecordState {
+  std::uint32_t serial;    ///< The last that was given.
+  std::uint32_t used;      ///< Nodes that were ever taken.
+  std::uint32_t free;      ///< The first of the free nodes among them.
+  std::uint32_t capacity;  ///< Nodes that are backed by memory.
+  std::uint32_t epoch;     ///< Of the last repair.
+};
+
 /// How many differences there are, and the first of them.
 struct RecordDifferences {
   std::uint64_t count = 0;
@@ -41,6 +50,77 @@ struct RecordDifferences {
   std::uint64_t index = 0;  ///< Of the first: the granule, the leaf, the node, or the owner.
   std::uint64_t expected = 0;
   std::uint64_t found = 0;
+};
+
+class Records {
+ public:
+  /// Where the record of a block is, or that there is none.
+  struct Place {
+    enum class State : std::uint8_t { kFound, kNone, kDamaged } state = State::kNone;
+    Record record;
+    std::uint32_t* link = nullptr;  ///< Which leads to the node.
+    std::uint64_t* entry = nullptr;
+  };
+
+  static constexpr std::size_t kNodeBytes = 64;
+
+  /// Bytes of the heads of such an arena, which are zero at first.
+  static std::uint64_t HeadBytes(std::uint64_t granules);
+  /// Bytes of all nodes that there can ever be.
+  static std::uint64_t NodeBytes(std::uint64_t granules);
+
+  Records() = default;
+  Records(RecordState* state, std::byte* heads, std::byte* nodes, std::uint64_t granules);
+
+  /// Whether a record can be added without more nodes.
+  bool HasRoom() const;
+  /// The bytes of the nodes, from the first, that are to be backed by memory next.
+  std::span<std::byte> NextRoom() const;
+  /// They are.
+  void AddRoom(std::span<std::byte> room);
+
+  /// Fetches what Find() needs first.
+  void Prefetch(std::uint64_t granule) const { __builtin_prefetch(&heads_[granule / 64]); }
+
+  /// The record of the block that starts there.
+  Place Find(std::uint64_t granule) const;
+
+  /// Gives the block that starts there a record, with the next serial number. Nothing if the records are
+  /// damaged.
+  std::optional<Record> Add(std::uint64_t granule, std::uint32_t owner, std::uint32_t tag);
+
+  /// Removes a record that was found, and which nothing was added or removed since.
+  void Remove(const Place& place);
+
+  /// Frees the blocks that have no record, and removes the records that have no block. Counts the blocks of
+  /// each owner. Can be stopped and called again.
+  void Repair(Books& books, std::span<std::uint32_t> by_owner);
+
+  /// Recomputes everything and changes nothing. Counts the blocks of each owner.
+  RecordDifferences Check(const Books& books, std::uint32_t tags, std::span<std::uint32_t> by_owner) const;
+
+ private:
+  static constexpr std::size_t kEntries = 7;
+  /// Nodes that one leaf can come to have.
+  static constexpr std::size_t kMostNodes = (64 + kEntries - 1) / kEntries;
+
+  struct Node {
+    std::uint32_t next;
+    std::uint32_t mark;  ///< The epoch of the repair that found it in a list.
+    std::uint64_t entries[kEntries];
+  };
+
+  /// Whether there can be a node of this number, which counts from 1.
+  bool IsNode(std::uint32_t number) const;
+  Node& NodeAt(std::uint32_t number) const { return nodes_[number - 1]; }
+  void Unlink(std::uint32_t* link);
+  std::uint64_t RepairLeaf(std::uint64_t leaf, std::uint64_t blocks, std::span<std::uint32_t> by_owner);
+
+  RecordState* state_ = nullptr;
+  std::uint32_t* heads_ = nullptr;
+  Node* nodes_ = nullptr;
+  std::uint64_t leaves_ = 0;
+  std::uint64_t most_ = 0;  ///< Nodes.
 };
 
 }  // namespace iospace::arena

@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -239,14 +240,45 @@ class SharedArena {
   class Lock;
   struct Header;
   struct Slot;
-  struct Places;
+  struct TagName;
+  struct Layout;
 
-  SharedArena(Range books, FileDescriptor file, Description description);
+  SharedArena(FileDescriptor file, Range mapping, Description description, const Books& books);
 
-  /// Of a description of its own, which holds the owner's lock. The mapping refers to it, too.
+  static std::uint64_t ChecksumOf(const Header& header);
+  static Result<Range> MapBooks(const FileDescriptor& file, const Description& description);
+  static std::variant<Description, Refusal> Read(const FileDescriptor& file, std::uint64_t size);
+  static Attachment Enter(FileDescriptor file, Range mapping, Description description, const Books& books);
+  std::optional<Refusal> TakeSlot();
+  bool IsAlive(std::uint32_t owner) const;
+  void WaitForHolder() const;
+
+  void Begin();
+  void End();
+  void Repair();
+  /// Backs a part of the books with memory.
+  int Back(const void* from, std::size_t bytes);
+
+  Outcome Try(const Request& request, std::uint32_t tag);
+  Outcome AllocateLocked(const Request& request, std::uint32_t tag);
+  Outcome FreeFound(std::uint64_t start, const Records::Place& place);
+  Outcome BlockAtLocked(std::uint64_t granule);
+  Swept SweepLocked();
+  template <typename Visit>
+  void EachBlock(std::uint64_t from, Visit visit);
+
+  std::uint32_t SlotCount() const;
+  std::uint32_t TagCount() const;
+
+  /// Of a description of its own, which holds the owner's lock.
   FileDescriptor file_;
   Range mapping_;
   Description description_;
+  Header* header_ = nullptr;
+  Slot* slots_ = nullptr;
+  TagName* tags_ = nullptr;
+  Books books_;
+  Records records_;
   std::uint32_t owner_ = 0;
 };
 

@@ -8,12 +8,16 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <string>
 
 namespace iospace {
 
@@ -68,6 +72,15 @@ sockaddr_un SocketAddress(const char* path) {
   return address;
 }
 
+struct flock ByteLock(short type, off_t byte) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  return lock;
+}
+
 /// Memory for the descriptors of one message, aligned as its header must be.
 union Control {
   char bytes[CMSG_SPACE(kMostDescriptors * sizeof(int))];
@@ -79,6 +92,27 @@ union Control {
 std::size_t PageSize() {
   static const auto size = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   return size;
+}
+
+Self WhoAmI() {
+  Self self = {};
+  self.process = static_cast<std::uint32_t>(::getpid());
+  self.thread = static_cast<std::uint32_t>(::syscall(SYS_gettid));
+  struct stat status;
+  if (::stat("/proc/self/ns/pid", &status) == 0) self.pids = static_cast<std::uint64_t>(status.st_ino);
+  const auto opened = Open("/proc/self/stat", O_RDONLY, 0);
+  const auto* const file = std::get_if<FileDescriptor>(&opened);
+  char text[1024] = {};
+  if (file == nullptr || ::read(file->get(), text, sizeof text - 1) <= 0) return self;
+  // The name, the second field, may have any character. The 22nd is 20 spaces behind it.
+  const char* const name = std::strchr(text, '(');
+  const char* at = std::strrchr(text, ')');
+  if (name == nullptr || at == nullptr) return self;
+  std::memcpy(self.name, name + 1,
+              std::min<std::size_t>(sizeof self.name - 1, static_cast<std::size_t>(at - name) - 1));
+  for (int field = 0; at != nullptr && field < 20; ++field) at = std::strchr(at + 1, ' ');
+  if (at != nullptr) self.started = std::strtoull(at, nullptr, 10);
+  return self;
 }
 
 Result<FileDescriptor> Open(const char* path, int flags, mode_t mode) {
@@ -134,6 +168,12 @@ Result<std::size_t> Read(int fd, std::span<std::byte> bytes) {
   return static_cast<std::size_t>(returned);
 }
 
+Result<std::size_t> ReadAt(int fd, std::span<std::byte> bytes, off_t offset) {
+  const ssize_t returned = Uninterrupted([=] { return ::pread(fd, bytes.data(), bytes.size(), offset); });
+  if (returned == -1) return Failure{errno, "pread"};
+  return static_cast<std::size_t>(returned);
+}
+
 Result<FileIdentity> Identify(int directory, const char* name) {
   struct stat status;
   if (::fstatat(directory, name, &status, AT_SYMLINK_NOFOLLOW) == -1) return Failure{errno, "fstatat"};
@@ -146,6 +186,38 @@ Status Unlink(int directory, const char* name) {
 
 Status LockFile(int fd) {
   return Done(::flock(fd, LOCK_EX | LOCK_NB), "flock");
+}
+
+Result<FileDescriptor> Reopen(int fd) {
+  const std::string path = "/proc/self/fd/" + std::to_string(fd);
+  return Open(path.c_str(), O_RDWR, 0);
+}
+
+Status LockByte(int fd, off_t byte, bool wait) {
+  struct flock lock = ByteLock(F_WRLCK, byte);
+  return Done(Uninterrupted([&] { return ::fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock); }), "fcntl");
+}
+
+Status UnlockByte(int fd, off_t byte) {
+  struct flock lock = ByteLock(F_UNLCK, byte);
+  return Done(::fcntl(fd, F_OFD_SETLK, &lock), "fcntl");
+}
+
+Result<bool> IsByteLocked(int fd, off_t byte) {
+  struct flock lock = ByteLock(F_WRLCK, byte);
+  if (::fcntl(fd, F_OFD_GETLK, &lock) == -1) return Failure{errno, "fcntl"};
+  return lock.l_type != F_UNLCK;
+}
+
+Result<FileExtent> Extent(int fd) {
+  struct stat status;
+  if (::fstat(fd, &status) == -1) return Failure{errno, "fstat"};
+  return FileExtent{static_cast<std::uint64_t>(status.st_size),
+                    static_cast<std::uint64_t>(status.st_blksize)};
+}
+
+Status Seal(int fd, int seals) {
+  return Done(::fcntl(fd, F_ADD_SEALS, seals), "fcntl");
 }
 
 Result<FileDescriptor> Socket() {

@@ -91,9 +91,26 @@ struct FileIdentity {
   bool operator==(const FileIdentity&) const = default;
 };
 
+/// How long a file is, and of what blocks it is best taken: a page, also one of hugetlbfs.
+struct FileExtent {
+  std::uint64_t size;
+  std::uint64_t block;
+};
+
+/// Who runs this, as others may show it. Numbers are those of its own namespace.
+struct Self {
+  std::uint32_t process;
+  std::uint32_t thread;
+  std::uint64_t
+      started;         ///< When the process started, in clock ticks since boot; 0 where /proc does not say.
+  std::uint64_t pids;  ///< The namespace of these numbers; 0 where /proc does not say.
+  char name[16];       ///< As ps shows it.
+};
+
 namespace syscall {
 
 std::size_t PageSize();
+Self WhoAmI();
 
 // Descriptors are close-on-exec.
 Result<FileDescriptor> Open(const char* path, int flags, mode_t mode);
@@ -108,12 +125,26 @@ Status Allocate(int fd, off_t offset, off_t length);
 Result<int> Ioctl(int fd, unsigned long request, void* argument);
 Result<int> Poll(std::span<pollfd> descriptors, int timeout);
 Result<std::size_t> Read(int fd, std::span<std::byte> bytes);
+Result<std::size_t> ReadAt(int fd, std::span<std::byte> bytes, off_t offset);
 
 // Files of a directory, by name. A symbolic link is not followed.
 Result<FileIdentity> Identify(int directory, const char* name);
 Status Unlink(int directory, const char* name);
 /// Takes the lock of an open file that others of this kind leave alone; EWOULDBLOCK while somebody has it.
 Status LockFile(int fd);
+
+// Locks of one byte, which belong to the open file description: they end with it, or by UnlockByte(). The
+// byte need not be in the file.
+/// Opens the file anew, for reading and writing, with a description of its own.
+Result<FileDescriptor> Reopen(int fd);
+/// EAGAIN while another description has it, unless this is to wait.
+Status LockByte(int fd, off_t byte, bool wait);
+Status UnlockByte(int fd, off_t byte);
+/// Whether another description has it.
+Result<bool> IsByteLocked(int fd, off_t byte);
+
+Result<FileExtent> Extent(int fd);
+Status Seal(int fd, int seals);
 
 /// Most descriptors of one message: the kernel's SCM_MAX_FD.
 inline constexpr std::size_t kMostDescriptors = 253;

@@ -5,49 +5,23 @@
 /// Compiled together with the books, whose every write calls BeforeWrite(). Ends with 1 and says why at the
 /// first difference.
 #include "arena_books.h"
+#include "support.h"
 
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <cinttypes>
-#include <cstdarg>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <limits>
 #include <map>
-#include <random>
 #include <string>
 #include <vector>
 
 namespace {
 
 using namespace iospace::arena;
-
-/// Thrown before a write.
-struct Stop {};
-
-constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
-std::uint64_t writes_left = kNever;
-
-/// Ends the program, which says why.
-[[noreturn, gnu::format(printf, 3, 4)]] void Fail(int line, const char* condition, const char* format, ...) {
-  static_cast<void>(std::fprintf(stderr, "%s:%d: %s: ", __FILE__, line, condition));
-  va_list arguments;
-  va_start(arguments, format);
-  // The analyzer does not see that va_start() began the list.
-  // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized)
-  static_cast<void>(std::vfprintf(stderr, format, arguments));
-  va_end(arguments);
-  static_cast<void>(std::fputc('\n', stderr));
-  std::_Exit(1);
-}
-
-#define EXPECT(condition, ...)                                 \
-  do {                                                         \
-    if (!(condition)) Fail(__LINE__, #condition, __VA_ARGS__); \
-  } while (false)
 
 /// Zero pages, as many as are touched.
 class Memory {
@@ -159,11 +133,6 @@ class Model {
   std::uint64_t count_ = 0;
   std::uint64_t most_ = 0;
 };
-
-using Random = std::mt19937_64;
-std::uint64_t Below(Random& random, std::uint64_t limit) {
-  return random() % limit;
-}
 
 Request RandomRequest(Random& random, const Shape& shape) {
   Request request;
@@ -341,19 +310,6 @@ class Image {
   std::vector<std::byte> copy_;
 };
 
-/// Whether the call came to its end within so many writes.
-bool Ends(std::uint64_t writes, const std::function<void()>& call) {
-  writes_left = writes;
-  try {
-    call();
-  } catch (const Stop&) {
-    writes_left = kNever;
-    return false;
-  }
-  writes_left = kNever;
-  return true;
-}
-
 /// Stops the call before each of its writes, and each repair before each of its own.
 void ExpectAtomic(const Memory& memory, Books& books, const char* name, const std::function<Answer()>& call) {
   const Image before(memory);
@@ -506,26 +462,13 @@ void TestSize(std::uint64_t) {
   }
 }
 
-const std::map<std::string, void (*)(std::uint64_t)> suites = {
+const Suites suites = {
     {"model", TestModel}, {"exhaustion", TestExhaustion}, {"sparse", TestSparse},
     {"stops", TestStops}, {"damage", TestDamage},         {"size", TestSize},
 };
 
 }  // namespace
 
-void BeforeWrite() {
-  if (writes_left == 0) throw Stop{};
-  if (writes_left != kNever) --writes_left;
-}
-
 int main(int argc, char** argv) {
-  const auto suite = suites.find(argc > 1 ? argv[1] : "");
-  if (suite == suites.end()) {
-    std::string names;
-    for (const auto& [name, test] : suites) names += " " + name;
-    static_cast<void>(std::fprintf(stderr, "expected one of%s\n", names.c_str()));
-    return 2;
-  }
-  suite->second(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 1);
-  return 0;
+  return RunSuite(suites, argc, argv);
 }
