@@ -152,7 +152,7 @@ export interface NativeImport extends NativeReachable {
   byteLength: number;
 }
 
-export interface NativeArena {
+export interface NativeReservedArena {
   flags: number;
   address: bigint;
   byteLength: number;
@@ -160,6 +160,126 @@ export interface NativeArena {
   /** 0n unless attached. */
   dmaAddress: bigint;
   name: string;
+}
+
+/** What an arena of blocks is to be. */
+export interface NativeArenaCreation {
+  /** Bytes, a power of two. */
+  granule: number;
+  granules: number;
+  /** At least all granules. */
+  memoryBytes: number;
+  /** A number of `kinds` in lib/arena/backing.ts. */
+  kind: number;
+  /** Whether an allocation that finds no space frees the blocks of dead owners. */
+  reclaims: boolean;
+  /** Whether all pages of the memory are taken at once, where the file holds it. */
+  allocate: boolean;
+  /** Of the first granule; 0n where there is none. */
+  physicalAddress: bigint;
+  /** Most blocks at a time; 0 for no limit. */
+  maxBlocks: number;
+  /** At most 63 bytes. */
+  name: string;
+}
+
+export interface NativeArenaDescription extends Omit<NativeArenaCreation, 'allocate'> {
+  /** Where in the file the memory begins; 0 where it is elsewhere. */
+  memoryOffset: number;
+  booksBytes: number;
+}
+
+/** Why a file is no arena. */
+export interface NativeArenaRefusal {
+  /** A number of `faults` in lib/arena/refusal.ts. */
+  fault: number;
+  /** Positive. */
+  errno: number;
+  /** Empty where none failed. */
+  syscall: string;
+  expected: bigint;
+  found: bigint;
+}
+
+export interface NativeArenaUsage {
+  blocks: number;
+  granules: number;
+}
+
+/** In granules. */
+export interface NativeArenaStats {
+  used: number;
+  free: number;
+  blocks: number;
+  mostUsed: number;
+  longest: number;
+  fragmentation: number;
+  /** By the number of the owner, of the tag. */
+  byOwner: NativeArenaUsage[];
+  byTag: NativeArenaUsage[];
+}
+
+export interface NativeArenaOwner {
+  owner: number;
+  alive: boolean;
+  pid: number;
+  threadId: number;
+  program: string;
+}
+
+/** What of the books differs from what it should be: how many places, and the first of them. */
+export interface NativeArenaDifference {
+  part: string;
+  count: number;
+  index: number;
+  expected: bigint;
+  found: bigint;
+}
+
+/**
+ * One attachment to an arena of blocks, which is one of its owners, until `close()` or the end of the environment. Lengths
+ * and places are in granules. The functions need no receiver.
+ *
+ * Those that return a status throw nothing while the arena is open, and fill `answer`: `lib/arena/refusal.ts` has the words.
+ */
+export interface NativeArena {
+  readonly description: NativeArenaDescription;
+  /** Its number. */
+  readonly owner: number;
+  /** A descriptor of the file, through which no lock is held. */
+  readonly fd: number;
+  /** `start`, `length`, `serial`, `owner`, `tag`; where there is no space `free`, `longest`; `errno`. */
+  readonly answer: Uint32Array;
+  /** `boundary` 0 and `tag` 0 stand for none. */
+  allocate(length: number, align: number, boundary: number, tag: number): number;
+  /** As many as `starts` and `serials` have elements, or none. */
+  allocateMany(
+    length: number,
+    align: number,
+    boundary: number,
+    tag: number,
+    starts: Float64Array,
+    serials: Float64Array,
+  ): number;
+  /** `serial` 0 stands for any. */
+  free(start: number, serial: number, force: boolean): number;
+  blockAt(granule: number): number;
+  /** What alignment and boundary are counted from: the bus address of the first granule. */
+  setBase(address: bigint): void;
+  /** Finds or enters a tag. */
+  tag(name: string): number;
+  /** The names of all tags by number; the first is empty. */
+  tags(): string[];
+  measure(): NativeArenaStats;
+  owners(): NativeArenaOwner[];
+  /** Of each block `start`, `length`, `serial`, `owner`, `tag`, in the order of their places. */
+  blocks(): Uint32Array;
+  /** Fills each cell with the used share, 0 to 1, of as many equal parts of the arena. */
+  map(cells: Float64Array): void;
+  /** Recomputes the books; empty if they are sound. */
+  check(): NativeArenaDifference[];
+  sweep(): NativeArenaUsage & { owners: number };
+  close(): void;
 }
 
 export interface NativeWindow {
@@ -203,6 +323,13 @@ export interface NativeBinding {
   /** The C library's numbers: PROT_*, MAP_*, MS_*, MADV_*, POLL*, O_*, MFD_*, EFD_*. */
   readonly constants: Readonly<Record<string, number>>;
 
+  /** Gives an open file that has no name the name `path`. EEXIST if there is one. */
+  linkFile(fd: number, path: string): void;
+
+  // Arenas of blocks. The descriptor stays the caller's.
+  createArena(fd: number, creation: NativeArenaCreation): NativeArena | NativeArenaRefusal;
+  attachArena(fd: number): NativeArena | NativeArenaRefusal;
+
   // iospace.ko, by the structures of kernel-module/uapi/iospace.h.
   deviceInfo(fd: number): NativeInfo;
   /** In `align`, `boundary`, `zone` and `addressBits` 0 stands for none. */
@@ -227,7 +354,7 @@ export interface NativeBinding {
   deviceExport(fd: number, handle: number, flags: number, offset: number, byteLength: number): number;
   deviceImport(fd: number, dmaBuf: number, direction: number): NativeImport;
   deviceFree(fd: number, handle: number): void;
-  deviceArena(fd: number, index: number, flags: number): NativeArena;
+  deviceArena(fd: number, index: number, flags: number): NativeReservedArena;
   /** Returns a descriptor of the file, the caller's: a new open file description. */
   deviceArenaBooks(fd: number, index: number): number;
   deviceWindow(fd: number, memory: number, address: bigint, byteLength: number): NativeWindow;

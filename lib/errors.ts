@@ -36,8 +36,13 @@ export const errno = {
   ECANCELED: system.errno.ECANCELED,
   EINVAL: system.errno.EINVAL,
   EACCES: system.errno.EACCES,
+  EBADMSG: system.errno.EBADMSG,
+  EDQUOT: system.errno.EDQUOT,
+  EEXIST: system.errno.EEXIST,
   ENOENT: system.errno.ENOENT,
+  ENOSPC: system.errno.ENOSPC,
   EOPNOTSUPP: system.errno.EOPNOTSUPP,
+  EPERM: system.errno.EPERM,
   ETIMEDOUT: system.errno.ETIMEDOUT,
 } as const;
 
@@ -47,8 +52,11 @@ const ownTexts = new Map<number, readonly [code: string, text: string]>([
   [system.errno.ETIMEDOUT, ['ETIMEDOUT', 'operation timed out']],
   [system.errno.EDQUOT, ['EDQUOT', 'quota exceeded']],
   [system.errno.ESTALE, ['ESTALE', 'stale file handle']],
-  // Not in os.constants; the same number on every architecture that iospace supports.
+  [system.errno.EBADMSG, ['EBADMSG', 'bad message']],
+  // Not in os.constants; the same numbers on every architecture that iospace supports.
+  [87, ['EUSERS', 'too many users']],
   [130, ['EOWNERDEAD', 'owner died']],
+  [131, ['ENOTRECOVERABLE', 'state not recoverable']],
 ]);
 
 function nameAndText(number: number): readonly [code: string, text: string] {

@@ -103,6 +103,12 @@ export class Mapping extends MappedBytes {
     this.#buffer = undefined;
   }
 
+  /** Leaves the ArrayBuffer to whoever carried it off: the next use of `buffer` makes another one over the same memory. */
+  rewrap(): void {
+    this.native.renew(false);
+    this.#buffer = undefined;
+  }
+
   /**
    * Gives the memory back now. Every view of it has length 0 afterwards; what was carried off by
    * `ArrayBuffer.prototype.transfer()` or is being read into reads as zeros and belongs to nobody. A second call does

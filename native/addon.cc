@@ -1,6 +1,7 @@
 /// Exports everything that lib/binding.ts declares, and owns the state of the environment.
 #include "addon.h"
 
+#include "arena.h"
 #include "arguments.h"
 #include "barrier.h"
 #include "constants.h"
@@ -72,6 +73,7 @@ Napi::Object Load(Napi::Env env, Napi::Object exports) {
   DefineFiles(exports);
   DefineSharedMemory(exports);
   DefineDevice(exports);
+  DefineArena(exports);
   Mapping::Define(exports);
   Registers::Define(exports);
   Poller::Define(exports);

@@ -80,6 +80,7 @@ constexpr Constant kConstants[] = {
     CONSTANT(O_NOCTTY),
     CONSTANT(O_CLOEXEC),
     CONSTANT(O_PATH),
+    CONSTANT(O_TMPFILE),
 
     CONSTANT(MFD_CLOEXEC),
     CONSTANT(MFD_ALLOW_SEALING),

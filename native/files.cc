@@ -31,6 +31,12 @@ void Close(const Napi::CallbackInfo& info) {
   Check(info.Env(), syscall::Close(Descriptor(info[0], "fd")));
 }
 
+void LinkFile(const Napi::CallbackInfo& info) {
+  const int fd = Descriptor(info[0], "fd");
+  const std::string path = Text(info[1], "path");
+  Check(info.Env(), syscall::LinkFile(fd, path.c_str()), {.path = path});
+}
+
 /// The argument of an ioctl: an integer, or the memory of a view.
 void* Argument(Napi::Value value, std::uint32_t request) {
   if (value.IsNumber()) {
@@ -105,6 +111,7 @@ void DefineFiles(Napi::Object exports) {
   const Napi::Env env = exports.Env();
   exports.Set("open", Napi::Function::New<Open>(env, "open"));
   exports.Set("close", Napi::Function::New<Close>(env, "close"));
+  exports.Set("linkFile", Napi::Function::New<LinkFile>(env, "linkFile"));
   exports.Set("ioctl", Napi::Function::New<Ioctl>(env, "ioctl"));
   exports.Set("poll", Napi::Function::New<Poll>(env, "poll"));
   exports.Set("ftruncate", Napi::Function::New<Ftruncate>(env, "ftruncate"));

@@ -142,6 +142,12 @@ Status Close(int fd) {
   return status;
 }
 
+Status LinkFile(int fd, const char* path) {
+  // By the file's place in /proc: AT_EMPTY_PATH, which needs none, takes a capability.
+  const std::string file = "/proc/self/fd/" + std::to_string(fd);
+  return Done(::linkat(AT_FDCWD, file.c_str(), AT_FDCWD, path, AT_SYMLINK_FOLLOW), "linkat");
+}
+
 Status ShmUnlink(const char* name) {
   return Done(::shm_unlink(name), "shm_unlink");
 }

@@ -119,6 +119,8 @@ Result<FileDescriptor> ShmOpen(const char* name, int flags, mode_t mode);
 Result<FileDescriptor> MemfdCreate(const char* name, unsigned flags);
 Result<FileDescriptor> Eventfd(unsigned initial, int flags);
 Status Close(int fd);
+/// Gives an open file that has no name one.
+Status LinkFile(int fd, const char* path);
 Status ShmUnlink(const char* name);
 Status Truncate(int fd, off_t length);
 Status Allocate(int fd, off_t offset, off_t length);

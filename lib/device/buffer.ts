@@ -6,7 +6,7 @@
 import { inspect } from 'node:util';
 import { roundUp } from '../arithmetic.js';
 import { checkBoolean, checkInteger, checkOptionalInteger, checkOptions } from '../check.js';
-import { notSupported, outOfRange } from '../errors.js';
+import { invalidState, notSupported, outOfRange } from '../errors.js';
 import type { MemoryType } from './memory.js';
 import { describePlace } from './segments.js';
 import { DmaSlice, type OwnedMemory } from './slice.js';
@@ -90,6 +90,15 @@ export class DmaBuffer extends DmaSlice {
       );
     }
     return memory.exportDmaBuf(offset, roundUp(length, page), readOnly);
+  }
+
+  /** @internal */
+  rewrap(): void {
+    const { mapping, ownership } = this.live();
+    if (ownership !== undefined) {
+      throw invalidState('the ArrayBuffer of this buffer, whose ownership is checked, was carried off');
+    }
+    mapping.rewrap();
   }
 
   /**

@@ -20,7 +20,7 @@ import { DmaPool, type PoolOptions } from './pool.js';
 import { type Provider, type ProviderName, providerNames } from './provider.js';
 import type { Registers } from './registers.js';
 import { type AllocOptions, allocate, checkAllocOptions } from './request.js';
-import { ArenaAttachment, ReservedArena } from './reserved-arena.js';
+import { ArenaAttachment, type Attachable, attach, ReservedArena } from './reserved-arena.js';
 import { type MapUserOptions, mapView, UserMapping } from './user-mapping.js';
 import { IospaceMapping } from './window.js';
 
@@ -194,23 +194,40 @@ export class DmaDevice {
   get arenas(): readonly ReservedArena[] {
     const provider = this.#open();
     this.#arenas ??= Object.freeze(
-      provider.arenas().map((arena) => new ReservedArena(arena, this.openWindow.bind(this))),
+      provider.arenas().map((arena) => new ReservedArena(arena, this.info.name, this.openWindow.bind(this))),
     );
     return this.#arenas;
   }
 
   /**
-   * Lets this device reach an arena, and tells where it sees it. May be called again.
+   * Lets this device reach an arena, and tells where it sees it. May be called again. Of an {@link Arena} the blocks have a
+   * `dmaAddress` from here on, and alignment and boundary of those to come are of the first device's addresses.
    *
-   * @param arena - of this device, or of another one
-   * @throws EOPNOTSUPP if the device cannot reach all of it, or this kernel cannot map it for the device's IOMMU
+   * @param arena - a reserved arena of this device, or of another one; or an arena of blocks over one
+   * @throws EOPNOTSUPP if the device cannot reach all of it, or this kernel cannot map it for the device's IOMMU; for an arena
+   *   of blocks over shared memory, which has no bus address (`mapUser(block.bytes)`), or over a buffer, which has its own;
+   *   ERR_INVALID_STATE for an arena that was closed
    */
-  attachArena(arena: ReservedArena): ArenaAttachment {
+  attachArena(arena: ReservedArena | Attachable): ArenaAttachment {
     const provider = this.#open();
-    if (!(arena instanceof ReservedArena)) {
-      throw wrongType('arena', 'one of the arenas of a device', arena);
+    const make = (reserved: ReservedArena): ArenaAttachment =>
+      new ArenaAttachment(reserved, provider.attachArena(reserved.index), () => this.#open());
+    if (arena instanceof ReservedArena) {
+      return make(arena);
     }
-    return new ArenaAttachment(arena, provider.attachArena(arena.index), () => this.#open());
+    if (typeof arena !== 'object' || arena === null || !(attach in arena)) {
+      throw wrongType('arena', 'an Arena, or one of the arenas of a device', arena);
+    }
+    return arena[attach](make);
+  }
+
+  /**
+   * The file that keeps the books of an arena: a descriptor, the caller's.
+   *
+   * @internal
+   */
+  arenaBooks(arena: ReservedArena): number {
+    return this.#open().arenaBooks(arena.index);
   }
 
   /**

@@ -20,6 +20,25 @@ export interface WindowOptions {
   length?: number;
 }
 
+/** Asks what lies in an arena where it begins: counted from the start of the arena; undefined if it lies in another. */
+export const placeIn = Symbol('placeIn');
+
+/** What lies in a reserved arena beside windows: a block of an {@link Arena} over it, or a part of one. */
+export interface Placed {
+  readonly byteLength: number;
+  /** @internal */
+  [placeIn](arena: ReservedArena): number | undefined;
+}
+
+/** Hands an attachment to an arena of blocks. */
+export const attach = Symbol('attach');
+
+/** What a device can attach beside a reserved arena: an {@link Arena} of blocks. */
+export interface Attachable {
+  /** @internal */
+  [attach](make: (arena: ReservedArena) => ArenaAttachment): ArenaAttachment;
+}
+
 /** Opens a window over the device that an arena was found by. */
 type OpenWindow = (memory: WindowType, physicalAddress: bigint, byteLength: number) => IospaceMapping;
 
@@ -44,6 +63,12 @@ export class ReservedArena {
    * @internal
    */
   readonly index: number;
+  /**
+   * The device that it was found by.
+   *
+   * @internal
+   */
+  readonly device: string;
   /** Name of its node in the device tree; empty without. */
   readonly name: string;
   /** Of its first byte. Means nothing to a device. */
@@ -55,8 +80,9 @@ export class ReservedArena {
   readonly sideBySide: boolean;
 
   /** @internal */
-  constructor(arena: ProvidedArena, open: OpenWindow) {
+  constructor(arena: ProvidedArena, device: string, open: OpenWindow) {
     this.#open = open;
+    this.device = device;
     this.index = arena.index;
     this.name = arena.name;
     this.physicalAddress = arena.physicalAddress;
@@ -139,15 +165,32 @@ export class ArenaAttachment {
   }
 
   /**
-   * The address of a byte of a window as the device sees it.
+   * The address of a byte of a window or block as the device sees it.
    *
-   * @param offset - counted from the start of the window
-   * @throws ERR_OUT_OF_RANGE if the window is not one of this arena, or the byte not in the window; ERR_INVALID_STATE
-   *   once the window was unmapped or the device closed
+   * @param offset - counted from the start of the window or block
+   * @throws ERR_OUT_OF_RANGE if it is not one of this arena, or the byte not in it; ERR_INVALID_STATE once the window was
+   *   unmapped, the block freed or the device closed
    */
-  dmaAddressOf(window: IospaceMapping, offset = 0): bigint {
-    const begin = this.arena.offsetOf(window);
-    return this.dmaAddress + BigInt(begin + checkInteger('offset', offset, 0, window.byteLength - 1));
+  dmaAddressOf(part: IospaceMapping | Placed, offset = 0): bigint {
+    const begin = placeIn in part ? part[placeIn](this.arena) : this.arena.offsetOf(part);
+    if (begin === undefined) {
+      throw outOfRange('part', 'a block of this arena', part);
+    }
+    return this.dmaAddress + BigInt(begin + checkInteger('offset', offset, 0, part.byteLength - 1));
+  }
+
+  /**
+   * Whether the device is open.
+   *
+   * @internal
+   */
+  get live(): boolean {
+    try {
+      this.#checkOpen();
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   [inspect.custom](): string {

@@ -71,6 +71,14 @@ export class IospaceMapping extends MappedBytes {
     return content;
   }
 
+  /** @internal */
+  rewrap(): void {
+    const content = this.#live();
+    if (content instanceof Mapping) {
+      content.rewrap();
+    }
+  }
+
   get unmapped(): boolean {
     return this.#content.released;
   }

@@ -3,7 +3,6 @@
  * and no addon. Interrupts come when the test says so.
  */
 import type {
-  NativeArena,
   NativeBinding,
   NativeInfo,
   NativeMapping,
@@ -11,6 +10,7 @@ import type {
   NativeReachable,
   NativeRegisters,
   NativeRegistersInfo,
+  NativeReservedArena,
 } from '../../lib/binding.js';
 import type { DmaSegment } from '../../lib/device/segments.js';
 import { invalidState, systemError } from '../../lib/errors.js';
@@ -80,7 +80,7 @@ export interface FakeOptions {
   segmentBytes?: number;
   /** Whether cached buffers, user mappings and imports need SYNC. Default: true. */
   needsSync?: boolean;
-  arenas?: Omit<NativeArena, 'dmaAddress'>[];
+  arenas?: Omit<NativeReservedArena, 'dmaAddress'>[];
 }
 
 export class FakeDevice {
@@ -122,7 +122,7 @@ export class FakeDevice {
   readonly #info: NativeInfo;
   readonly #segmentBytes: number;
   readonly #needsSync: boolean;
-  readonly #arenas: Omit<NativeArena, 'dmaAddress'>[];
+  readonly #arenas: Omit<NativeReservedArena, 'dmaAddress'>[];
   readonly #segments = new Map<number, DmaSegment[]>();
   /** Where each ArrayBuffer lies. */
   readonly #addresses = new WeakMap<ArrayBufferLike, number>();

@@ -1,0 +1,81 @@
+/**
+ * Arenas over a buffer of a device, for this thread alone.
+ *
+ * @module
+ */
+import { binding, type NativeArena } from '../binding.js';
+import type { DmaBuffer } from '../device/buffer.js';
+import type { MemoryType } from '../device/memory.js';
+import { notSupported } from '../errors.js';
+import { type Backing, makeArena } from './backing.js';
+import type { Part } from './views.js';
+
+export class BufferBacking implements Backing {
+  readonly kind = 'buffer';
+  readonly name: string;
+  readonly native: NativeArena;
+  readonly memory: MemoryType;
+  readonly memoryTypes: readonly MemoryType[];
+  readonly page: number;
+  readonly dmaAddress?: () => bigint;
+  readonly #buffer: DmaBuffer;
+  /** Ends the buffer, if it was made for the arena. */
+  readonly #onClose: () => void;
+
+  constructor(buffer: DmaBuffer, name: string, granule: number, byteLength: number, onClose: () => void) {
+    const native = binding();
+    // Of a buffer in several pieces there is no one address; of one of memfd none at all.
+    const address = buffer.segments.length === 0 ? undefined : buffer.dmaAddress;
+    this.#buffer = buffer;
+    this.#onClose = onClose;
+    this.name = name;
+    this.memory = buffer.memory.effective;
+    this.memoryTypes = Object.freeze([this.memory]);
+    this.page = native.pageSize;
+    this.native = makeBooks(name, granule, byteLength);
+    if (address !== undefined) {
+      this.native.setBase(address);
+      this.dmaAddress = () => buffer.dmaAddress;
+    }
+  }
+
+  map(): Part {
+    return this.#buffer;
+  }
+
+  mapApart(): Part {
+    throw notSupported('guard', 'a buffer has one mapping: an arena over shm, memfd or the module can guard');
+  }
+
+  /** The buffer is its owner's. */
+  release(): void {}
+
+  unlink(): void {
+    throw notSupported('unlink', 'an arena over a buffer has no name in the system');
+  }
+
+  close(): void {
+    this.native.close();
+    this.#onClose();
+  }
+}
+
+function makeBooks(name: string, granule: number, byteLength: number): NativeArena {
+  const native = binding();
+  const fd = native.memfdCreate(`iospace-arena.${name}`, native.constants['MFD_ALLOW_SEALING'] ?? 0);
+  try {
+    return makeArena(native, fd, name, {
+      kind: 'buffer',
+      name,
+      granule,
+      granules: byteLength / granule,
+      memoryBytes: byteLength,
+      reclaims: false,
+      allocate: false,
+      physicalAddress: 0n,
+      maxBlocks: 0,
+    });
+  } finally {
+    native.close(fd);
+  }
+}

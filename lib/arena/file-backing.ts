@@ -1,0 +1,224 @@
+/**
+ * Arenas of plain memory: one file that begins with the books and ends with the memory.
+ *
+ * @module
+ */
+import { fstatSync } from 'node:fs';
+import { roundUp } from '../arithmetic.js';
+import { binding, type NativeArena, type NativeBinding } from '../binding.js';
+import type { MemoryType } from '../device/memory.js';
+import { errno, isSystemError, notSupported, systemError, wrongValue } from '../errors.js';
+import { Mapping } from '../mapping.js';
+import { type ArenaBacking, type Backing, backingOfKind, makeArena } from './backing.js';
+import { refusedFile } from './refusal.js';
+import type { Part } from './views.js';
+
+/** Where arenas of the kind `shm` are. */
+export const DIRECTORY = '/dev/shm';
+
+/** What their files are called. */
+export const PREFIX = 'iospace-arena.';
+
+const MAX_NAME_LENGTH = 63;
+
+/** How a new arena is to be made. */
+export interface FileRequest {
+  readonly kind: 'shm' | 'memfd' | 'hugepages';
+  readonly granule: number;
+  /** Whole granules. */
+  readonly byteLength: number;
+  readonly name: string;
+  readonly allocate: boolean;
+  /** Of a file in {@link DIRECTORY}. */
+  readonly mode: number;
+}
+
+export class FileBacking implements Backing {
+  readonly kind: ArenaBacking;
+  readonly name: string;
+  readonly native: NativeArena;
+  readonly memory = 'cached';
+  readonly memoryTypes: readonly MemoryType[] = Object.freeze(['cached'] as const);
+  readonly page: number;
+  readonly #binding: NativeBinding;
+
+  private constructor(native: NativeBinding, arena: NativeArena, page: number) {
+    const { kind, name } = arena.description;
+    this.kind = backingOfKind(kind);
+    this.name = name;
+    this.native = arena;
+    this.page = page;
+    this.#binding = native;
+  }
+
+  static create(request: FileRequest): FileBacking {
+    const { kind, name } = request;
+    const native = binding();
+    const path = kind === 'shm' ? pathOf(checkName(name)) : name;
+    const fd = kind === 'shm' ? openNew(native, request.mode) : openMemfd(native, kind, name);
+    try {
+      const page = pageOf(native, kind, fd);
+      const arena = makeArena(native, fd, path, {
+        kind,
+        name,
+        granule: request.granule,
+        granules: request.byteLength / request.granule,
+        memoryBytes: roundUp(request.byteLength, page),
+        reclaims: true,
+        allocate: request.allocate,
+        physicalAddress: 0n,
+        maxBlocks: 0,
+      });
+      try {
+        if (kind === 'shm') {
+          publish(native, fd, path);
+        }
+        return new FileBacking(native, arena, page);
+      } catch (error) {
+        arena.close();
+        throw error;
+      }
+    } finally {
+      native.close(fd);
+    }
+  }
+
+  /** By the name of an object in {@link DIRECTORY}. */
+  static attachNamed(name: string): FileBacking {
+    const native = binding();
+    const path = pathOf(checkName(name));
+    const fd = openExisting(native, path, name);
+    try {
+      return FileBacking.#attach(native, fd, path);
+    } finally {
+      native.close(fd);
+    }
+  }
+
+  /** By a descriptor, which stays the caller's. */
+  static attachDescriptor(fd: number): FileBacking {
+    return FileBacking.#attach(binding(), fd, `descriptor ${fd}`);
+  }
+
+  static #attach(native: NativeBinding, fd: number, path: string): FileBacking {
+    const arena = native.attachArena(fd);
+    if ('fault' in arena) {
+      throw refusedFile(arena, 'attach', path);
+    }
+    const kind = backingOfKind(arena.description.kind);
+    if (kind === 'module' || kind === 'buffer') {
+      arena.close();
+      throw systemError(errno.EINVAL, 'attach', {
+        path,
+        hint: 'these are the books of an arena whose memory is elsewhere: attach to it by its name (module:0)',
+      });
+    }
+    return new FileBacking(native, arena, pageOf(native, kind, fd));
+  }
+
+  map(_memory: MemoryType, offset: number, byteLength: number): Part {
+    const { PROT_READ = 0, PROT_WRITE = 0, MAP_SHARED = 0 } = this.#binding.constants;
+    const { memoryOffset } = this.native.description;
+    return new Mapping(
+      this.#binding.mmap(
+        this.native.fd,
+        byteLength,
+        PROT_READ | PROT_WRITE,
+        MAP_SHARED,
+        BigInt(memoryOffset + offset),
+      ),
+    );
+  }
+
+  mapApart(memory: MemoryType, offset: number, byteLength: number): Part {
+    return this.map(memory, offset, byteLength);
+  }
+
+  release(part: Part): void {
+    (part as Mapping).release();
+  }
+
+  unlink(): void {
+    if (this.kind !== 'shm') {
+      throw notSupported('unlink', `an arena of the kind ${this.kind} has no name in the system`);
+    }
+    unlinkNamed(this.name);
+  }
+
+  close(): void {
+    this.native.close();
+  }
+}
+
+/** Removes the name of an arena in {@link DIRECTORY}. */
+function unlinkNamed(name: string): void {
+  binding().shmUnlink(`/${PREFIX}${name}`);
+}
+
+function pathOf(name: string): string {
+  return `${DIRECTORY}/${PREFIX}${name}`;
+}
+
+function checkName(name: string): string {
+  if (
+    name === '' ||
+    name.includes('/') ||
+    name.startsWith('module:') ||
+    Buffer.byteLength(name) > MAX_NAME_LENGTH
+  ) {
+    throw wrongValue(
+      'name',
+      `1 to ${MAX_NAME_LENGTH} bytes without a slash, and not 'module:' at the beginning`,
+      name,
+    );
+  }
+  return name;
+}
+
+/** A file that has no name yet, so that nobody sees an arena before it is whole. */
+function openNew(native: NativeBinding, mode: number): number {
+  const { O_RDWR = 0, O_TMPFILE = 0 } = native.constants;
+  return native.open(DIRECTORY, O_RDWR | O_TMPFILE, mode);
+}
+
+function publish(native: NativeBinding, fd: number, path: string): void {
+  try {
+    native.linkFile(fd, path);
+  } catch (error) {
+    if (isSystemError(error, 'EEXIST')) {
+      throw systemError(errno.EEXIST, 'linkat', {
+        path,
+        hint: 'there is an arena of this name: Arena.attach(), or unlink() it first',
+      });
+    }
+    throw error;
+  }
+}
+
+function openExisting(native: NativeBinding, path: string, name: string): number {
+  const { O_RDWR = 0, O_NOFOLLOW = 0 } = native.constants;
+  try {
+    return native.open(path, O_RDWR | O_NOFOLLOW, 0);
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) {
+      throw systemError(errno.ENOENT, 'open', {
+        path,
+        hint: `there is no arena '${name}' in shared memory: Arena.create() makes one, Arena.list() has those that there are`,
+      });
+    }
+    throw error;
+  }
+}
+
+function openMemfd(native: NativeBinding, kind: ArenaBacking, name: string): number {
+  const { MFD_ALLOW_SEALING = 0, MFD_HUGETLB = 0 } = native.constants;
+  return native.memfdCreate(
+    `${PREFIX}${name}`,
+    kind === 'hugepages' ? MFD_ALLOW_SEALING | MFD_HUGETLB : MFD_ALLOW_SEALING,
+  );
+}
+
+/** What a file is mapped in. */
+function pageOf(native: NativeBinding, kind: ArenaBacking, fd: number): number {
+  return kind === 'hugepages' ? fstatSync(fd).blksize : native.pageSize;
+}
