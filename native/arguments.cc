@@ -59,6 +59,11 @@ struct ArrayOf<std::uint64_t> {
   static constexpr napi_typedarray_type kType = napi_biguint64_array;
   static constexpr const char* kName = "a BigUint64Array";
 };
+template <>
+struct ArrayOf<double> {
+  static constexpr napi_typedarray_type kType = napi_float64_array;
+  static constexpr const char* kName = "a Float64Array";
+};
 
 std::string Interval(const std::string& minimum, const std::string& maximum) {
   return "an integer from " + minimum + " to " + maximum;
@@ -130,5 +135,6 @@ std::span<T> Elements(Napi::Value value, const char* name) {
 template std::span<std::int16_t> Elements(Napi::Value, const char*);
 template std::span<std::int32_t> Elements(Napi::Value, const char*);
 template std::span<std::uint64_t> Elements(Napi::Value, const char*);
+template std::span<double> Elements(Napi::Value, const char*);
 
 }  // namespace iospace
