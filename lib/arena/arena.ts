@@ -293,6 +293,11 @@ export class Arena {
     return fd;
   }
 
+  /** This attachment's number among the owners of blocks, as in `stats().byOwner`. */
+  get owner(): number {
+    return this.#native.owner;
+  }
+
   get closed(): boolean {
     return this.#closed;
   }
@@ -449,6 +454,27 @@ export class Arena {
       tag: native.tags()[answer[TAG] as number] ?? '',
       left: begin + byteLength - offset,
     };
+  }
+
+  /**
+   * Memory by its place, whoever has it: how a process sees a block of another one, which told it the offset. It is that
+   * block's memory for as long as its owner keeps the block; nothing here keeps it.
+   *
+   * @param offset - of the first byte, counted from the start of the arena
+   * @throws ERR_OUT_OF_RANGE if the range does not lie inside, or is longer than an array can be here (2 GiB of an arena of more
+   *   than 4 GiB, on Node 20); ERR_INVALID_STATE after `close()`
+   * @example
+   * const [offset] = await once(process, 'message');
+   * const frame = arena.bytesAt(offset, 100_000);
+   */
+  bytesAt(offset: number, byteLength: number): Uint8Array {
+    this.#live();
+    checkInteger('offset', offset, 0, this.byteLength - 1);
+    checkInteger('byteLength', byteLength, 1, this.byteLength - offset);
+    if (!this.#views.holds(offset, byteLength)) {
+      throw outOfRange('byteLength', 'what one ArrayBuffer can have: ask for it in pieces', byteLength);
+    }
+    return this.#views.bytes(offset, byteLength);
   }
 
   /** What it holds now, and for whom. Takes as long as there are blocks to count. */

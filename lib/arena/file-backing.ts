@@ -150,9 +150,9 @@ export class FileBacking implements Backing {
   }
 }
 
-/** Removes the name of an arena in {@link DIRECTORY}. */
-function unlinkNamed(name: string): void {
-  binding().shmUnlink(`/${PREFIX}${name}`);
+/** Removes the name of an arena in {@link DIRECTORY}, a damaged one, too. */
+export function unlinkNamed(name: string): void {
+  binding().shmUnlink(`/${PREFIX}${checkName(name)}`);
 }
 
 function pathOf(name: string): string {

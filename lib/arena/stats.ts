@@ -54,7 +54,7 @@ export interface ArenaInfo {
   readonly backing: ArenaBacking;
   /** 0 where it cannot be told. */
   readonly byteLength: number;
-  /** 0 where it cannot be told. */
+  /** 0 where it cannot be told, and of an arena of the module that nobody has used yet. */
   readonly granule: number;
   /** Why nothing can be told: it is somebody else's, damaged, or of another version. */
   readonly error?: Error;
