@@ -21,6 +21,7 @@ import type { MemoryType, WindowType } from '../device/memory.js';
 import { type ArenaAttachment, attach, ReservedArena } from '../device/reserved-arena.js';
 import { invalidState, notSupported, outOfRange, wrongType, wrongValue } from '../errors.js';
 import type { MappedBytes } from '../mapped-bytes.js';
+import { MAX_BYTE_LENGTH } from '../mapping.js';
 import type { ArenaBacking, Backing } from './backing.js';
 import { DmaBlock, DmaBlockApart, type FreeOptions, freeAll } from './block.js';
 import { BufferBacking } from './buffer-backing.js';
@@ -364,8 +365,11 @@ export class Arena {
   #check(byteLength: number, options: AllocateOptions | undefined): Request {
     checkInteger('byteLength', byteLength, 1, this.byteLength);
     const allocation = checkAllocation(options, this.memory, this.memoryTypes);
-    const { guard, align } = allocation;
+    const { guard, align, zero } = allocation;
     const { page } = this.#backing;
+    if (zero) {
+      checkInteger('byteLength', byteLength, 1, MAX_BYTE_LENGTH);
+    }
     if (guard && this.backing === 'buffer') {
       throw notSupported('guard', 'a buffer has but one mapping: shm, memfd and the module have more');
     }
@@ -385,7 +389,12 @@ export class Arena {
       ? new DmaBlockApart(this, views, start, serial, byteLength, tag)
       : this.#give(views, start, serial, byteLength, tag);
     if (zero) {
-      block.bytes.fill(0);
+      try {
+        block.bytes.fill(0);
+      } catch (error) {
+        block.free();
+        throw error;
+      }
     }
     return block;
   }

@@ -7,8 +7,9 @@ import { inspect } from 'node:util';
 import { checkInteger } from '../check.js';
 import type { MemoryType, WindowType } from '../device/memory.js';
 import { placeIn, type ReservedArena } from '../device/reserved-arena.js';
-import { invalidState, wrongType } from '../errors.js';
+import { invalidState, outOfRange, wrongType } from '../errors.js';
 import { MappedBytes } from '../mapped-bytes.js';
+import { MAX_BYTE_LENGTH } from '../mapping.js';
 import type { Arena } from './arena.js';
 import type { ArenaViews, Part } from './views.js';
 
@@ -197,6 +198,13 @@ export class DmaBlockApart extends DmaBlock {
   #part: Part | undefined;
 
   protected override map(views: ArenaViews, offset: number): Uint8Array {
+    if (this.byteLength > MAX_BYTE_LENGTH) {
+      throw outOfRange(
+        'byteLength',
+        `at most ${MAX_BYTE_LENGTH}, what an ArrayBuffer can have`,
+        this.byteLength,
+      );
+    }
     this.#part ??= this.arena.mapApart(views.memory, offset, this.byteLength);
     if (this.#part.buffer.byteLength === 0) {
       this.#part.rewrap();

@@ -97,6 +97,8 @@ export class FileBacking implements Backing {
 
   /** By a descriptor, which stays the caller's. */
   static attachDescriptor(fd: number): FileBacking {
+    // EBADF, where opening it anew would be ENOENT.
+    fstatSync(fd);
     return FileBacking.#attach(binding(), fd, `descriptor ${fd}`);
   }
 
