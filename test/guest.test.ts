@@ -24,6 +24,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 const edu = `${root}build/examples/edu.js`;
 const acquire = `${root}build/examples/acquire.js`;
+const arena = `${root}build/examples/arena.js`;
 
 const programs = readdirSync(`${root}test/guest`)
   .filter((name) => name.endsWith('.test.ts'))
@@ -79,6 +80,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
     expect(stderr).toContain('first at byte 1234');
   });
   test('examples/acquire.ts', (context) => passes(context, ['node', acquire], 60));
+  test('examples/arena.ts', (context) => passes(context, ['node', arena], 60));
   test.for(programs)('test/guest/%s', (name, context) =>
     passes(context, ['node', `${root}build/guest/${name}`], 120),
   );

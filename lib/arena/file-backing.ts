@@ -7,7 +7,7 @@ import { fstatSync } from 'node:fs';
 import { roundUp } from '../arithmetic.js';
 import { binding, type NativeArena, type NativeBinding } from '../binding.js';
 import type { MemoryType } from '../device/memory.js';
-import { errno, isSystemError, notSupported, systemError, wrongValue } from '../errors.js';
+import { errno, explained, isSystemError, notSupported, systemError, wrongValue } from '../errors.js';
 import { Mapping } from '../mapping.js';
 import { type ArenaBacking, type Backing, backingOfKind, makeArena } from './backing.js';
 import { refusedFile } from './refusal.js';
@@ -154,7 +154,10 @@ export class FileBacking implements Backing {
 
 /** Removes the name of an arena in {@link DIRECTORY}, a damaged one, too. */
 export function unlinkNamed(name: string): void {
-  binding().shmUnlink(`/${PREFIX}${checkName(name)}`);
+  const path = pathOf(checkName(name));
+  explained({ path }, { ENOENT: `there is no arena '${name}' in shared memory` }, () =>
+    binding().shmUnlink(`/${PREFIX}${name}`),
+  );
 }
 
 function pathOf(name: string): string {

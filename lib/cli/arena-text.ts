@@ -5,37 +5,14 @@
  */
 import { styleText } from 'node:util';
 
-// Of lib/arena, in the contract's words, until it is there.
-export interface OwnerStats {
-  owner: number;
-  pid: number;
-  program: string;
-  alive: boolean;
-  blocks: number;
-  bytes: number;
-}
-export interface TagStats {
-  tag: string;
-  blocks: number;
-  bytes: number;
-}
-export interface ArenaStats {
-  byteLength: number;
-  used: number;
-  free: number;
-  longestFree: number;
-  fragmentation: number;
-  blocks: number;
-  mostUsed: number;
-  byTag: readonly TagStats[];
-  byOwner: readonly OwnerStats[];
-}
-export interface ArenaInfo {
-  name: string;
-  backing: string;
-  byteLength: number;
-  granule: number;
-}
+import type {
+  ArenaDifference,
+  ArenaInfo,
+  ArenaOwnerStats,
+  ArenaStats,
+  ArenaSwept,
+  ArenaTagStats,
+} from '../arena/stats.js';
 
 const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
@@ -81,16 +58,15 @@ function tableText<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): 
     .join('\n');
 }
 
-/** An arena of a list, and what it holds; or why that cannot be said. */
+/** An arena of a list, and what it holds; without that, unless there is an error, nobody has used it yet. */
 export interface ListedArena extends ArenaInfo {
   stats?: ArenaStats;
-  error?: string;
 }
 
 const listColumns: readonly Column<ListedArena>[] = [
   { head: 'name', cell: ({ name }) => name },
   { head: 'backing', cell: ({ backing }) => backing },
-  { head: 'size', right: true, cell: ({ byteLength }) => sizeText(byteLength) },
+  { head: 'size', right: true, cell: ({ byteLength }) => (byteLength === 0 ? '' : sizeText(byteLength)) },
   { head: 'used', right: true, cell: ({ stats }) => (stats === undefined ? '' : sizeText(stats.used)) },
   { head: 'blocks', right: true, cell: ({ stats }) => String(stats?.blocks ?? '') },
   {
@@ -98,29 +74,32 @@ const listColumns: readonly Column<ListedArena>[] = [
     right: true,
     cell: ({ stats }) => (stats === undefined ? '' : sizeText(stats.longestFree)),
   },
-  { head: 'owners', cell: ({ stats, error }) => error ?? ownersText(stats?.byOwner ?? []) },
+  { head: 'owners', cell: ({ stats, error }) => error?.message ?? ownersText(stats) },
 ];
 
-function ownersText(owners: readonly OwnerStats[]): string {
-  const alive = owners.filter((owner) => owner.alive).length;
-  const dead = owners.length - alive;
+function ownersText(stats: ArenaStats | undefined): string {
+  if (stats === undefined) {
+    return 'nobody has used it yet';
+  }
+  const alive = stats.byOwner.filter((owner) => owner.alive).length;
+  const dead = stats.byOwner.length - alive;
   return dead === 0 ? `${alive} alive` : `${alive} alive, ${dead} dead`;
 }
 
 /** All arenas of a machine, one a line. */
 export function listText(arenas: readonly ListedArena[]): string {
   return arenas.length === 0
-    ? 'no arenas: none in /dev/shm (iospace arena create NAME --size 64M), and none of the module'
+    ? 'no arenas: none in /dev/shm (iospace arena create NAME --size 64M), and none of a module that you may open'
     : tableText(listColumns, arenas);
 }
 
-const tagColumns: readonly Column<TagStats>[] = [
+const tagColumns: readonly Column<ArenaTagStats>[] = [
   { head: 'tag', cell: ({ tag }) => (tag === '' ? '(none)' : tag) },
   { head: 'blocks', right: true, cell: ({ blocks }) => String(blocks) },
   { head: 'size', right: true, cell: ({ bytes }) => sizeText(bytes) },
 ];
 
-const ownerColumns: readonly Column<OwnerStats>[] = [
+const ownerColumns: readonly Column<ArenaOwnerStats>[] = [
   { head: 'owner', right: true, cell: ({ owner }) => String(owner) },
   { head: 'pid', right: true, cell: ({ pid }) => String(pid) },
   { head: 'program', cell: ({ program }) => program },
@@ -163,6 +142,11 @@ export interface ArenaMap {
   cells: readonly number[];
   /** Of each cell whether a dead owner's block lies in it; absent: not asked. */
   dead?: readonly boolean[];
+}
+
+/** Whether a terminal of this environment shows signs outside of ASCII. */
+export function isUnicode({ LC_ALL, LC_CTYPE, LANG }: Record<string, string | undefined>): boolean {
+  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');
 }
 
 /** How a map is drawn. */
@@ -252,24 +236,29 @@ function coloured(text: string, dead: boolean): string {
   return styleText(dead ? 'red' : 'green', text, { validateStream: false });
 }
 
-/** What a sweep gives back, or would. */
-export interface Swept {
-  blocks: number;
-  bytes: number;
-  owners: number;
-}
-
 /** `3 blocks (12 KiB) of 1 dead owner`. */
-export function sweptText({ blocks, bytes, owners }: Swept): string {
+export function sweptText({ blocks, bytes, owners }: ArenaSwept): string {
   return `${countText(blocks, 'block')} (${sizeText(bytes)}) of ${countText(owners, 'dead owner')}`;
 }
 
 /** What a sweep would give back now. */
-export function sweepable({ byOwner }: ArenaStats): Swept {
+export function sweepable({ byOwner }: ArenaStats): ArenaSwept {
   const dead = byOwner.filter(({ alive, blocks }) => !alive && blocks > 0);
   return {
     blocks: dead.reduce((sum, { blocks }) => sum + blocks, 0),
     bytes: dead.reduce((sum, { bytes }) => sum + bytes, 0),
     owners: dead.length,
   };
+}
+
+/** What a check has found. */
+export function differencesText(name: string, differences: readonly ArenaDifference[]): string {
+  return differences.length === 0
+    ? `${name}: sound`
+    : differences
+        .map(
+          ({ part, count, index, expected, found }) =>
+            `${name}: ${part}: ${countText(count, 'difference')}, the first at ${index}: expected 0x${expected.toString(16)}, found 0x${found.toString(16)}`,
+        )
+        .join('\n');
 }

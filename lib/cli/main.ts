@@ -6,6 +6,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { addArenaCommands } from './arena.js';
 import { addBuildCommand } from './build.js';
 import { addLabCommands } from './lab.js';
 
@@ -16,4 +17,5 @@ const { version, description } = JSON.parse(
 const program = new Command('iospace').description(description).version(version).enablePositionalOptions();
 addBuildCommand(program);
 addLabCommands(program);
+addArenaCommands(program);
 await program.parseAsync();

@@ -1,10 +1,13 @@
 /** What `iospace arena` prints. */
 import { describe, expect, test } from 'vitest';
+import type { ArenaStats } from '../../lib/arena/stats.js';
 import {
   type ArenaMap,
-  type ArenaStats,
   cellsFor,
   cellsWith,
+  differencesText,
+  isUnicode,
+  type ListedArena,
   listText,
   mapText,
   shareText,
@@ -17,7 +20,7 @@ import {
 const KiB = 1024;
 const MiB = 1024 * KiB;
 
-const frames = { name: 'frames', backing: 'shm', byteLength: 64 * MiB, granule: 4096 };
+const frames = { name: 'frames', backing: 'shm' as const, byteLength: 64 * MiB, granule: 4096 };
 const stats: ArenaStats = {
   byteLength: 64 * MiB,
   used: 12.5 * MiB,
@@ -31,9 +34,9 @@ const stats: ArenaStats = {
     { tag: '', blocks: 1, bytes: 512 * KiB },
   ],
   byOwner: [
-    { owner: 0, pid: 4242, program: 'camera.js', alive: true, blocks: 14, bytes: 9 * MiB },
-    { owner: 1, pid: 17, program: 'encoder', alive: false, blocks: 3, bytes: 3.5 * MiB },
-    { owner: 2, pid: 18, program: 'encoder', alive: false, blocks: 0, bytes: 0 },
+    { owner: 0, pid: 4242, threadId: 4242, program: 'camera.js', alive: true, blocks: 14, bytes: 9 * MiB },
+    { owner: 1, pid: 17, threadId: 17, program: 'encoder', alive: false, blocks: 3, bytes: 3.5 * MiB },
+    { owner: 2, pid: 18, threadId: 21, program: 'encoder', alive: false, blocks: 0, bytes: 0 },
   ],
 };
 
@@ -63,19 +66,21 @@ test.each([
 describe('list', () => {
   test('no arenas: says how to have one', () => {
     expect(listText([])).toBe(
-      'no arenas: none in /dev/shm (iospace arena create NAME --size 64M), and none of the module',
+      'no arenas: none in /dev/shm (iospace arena create NAME --size 64M), and none of a module that you may open',
     );
   });
 
   test('one a line, the damaged one with its error', () => {
-    const list = [
+    const list: ListedArena[] = [
       { ...frames, stats },
-      { ...frames, name: 'old', error: 'EBADMSG: bad message' },
+      { ...frames, name: 'old', byteLength: 0, granule: 0, error: new Error('EBADMSG: bad message') },
+      { name: 'module:0', backing: 'module', byteLength: 2 ** 30, granule: 0 },
     ];
     expect(`\n${listText(list)}\n`).toBe(`
-name    backing    size      used  blocks  longest free  owners
-frames  shm      64 MiB  12.5 MiB      17        48 MiB  1 alive, 2 dead
-old     shm      64 MiB                                  EBADMSG: bad message
+name      backing    size      used  blocks  longest free  owners
+frames    shm      64 MiB  12.5 MiB      17        48 MiB  1 alive, 2 dead
+old       shm                                              EBADMSG: bad message
+module:0  module    1 GiB                                  nobody has used it yet
 `);
   });
 });
@@ -183,6 +188,30 @@ frames: shm, 96 KiB in granules of 4 KiB; each sign is 4 KiB
     expect(text.split('\n')[1]).toBe(`0x00000000 ${green}█${end}${red}█${end}·`);
     expect(text.split('\n').at(-1)).toBe(`${green}of living owners${end}  ${red}some of a dead owner${end}`);
   });
+});
+
+test.each([
+  [{ LANG: 'de_DE.UTF-8' }, true],
+  [{ LANG: 'C.utf8' }, true],
+  [{ LANG: 'C' }, false],
+  [{ LANG: 'en_GB.UTF-8', LC_CTYPE: 'C' }, false],
+  [{ LANG: 'C', LC_ALL: 'C.UTF-8', LC_CTYPE: 'POSIX' }, true],
+  [{ LANG: 'C.UTF-8', LC_ALL: '' }, true],
+  [{}, false],
+])('of the locale %o: Unicode is %s', (environment, expected) => {
+  expect(isUnicode(environment)).toBe(expected);
+});
+
+test('check: nothing, or each difference', () => {
+  expect(differencesText('frames', [])).toBe('frames: sound');
+  const differences = [
+    { part: 'tree', count: 3, index: 17, expected: 0n, found: 2n ** 63n },
+    { part: 'counts', count: 1, index: 0, expected: 5n, found: 4n },
+  ];
+  expect(differencesText('frames', differences).split('\n')).toEqual([
+    'frames: tree: 3 differences, the first at 17: expected 0x0, found 0x8000000000000000',
+    'frames: counts: 1 difference, the first at 0: expected 0x5, found 0x4',
+  ]);
 });
 
 test('sweep: what it would give back, of those who had blocks', () => {

@@ -37,6 +37,11 @@ test('shared-memory', async () => {
   expect(stdout).toContain('written by another process');
 });
 
+test('arena: a child that is killed, and a sweep', async () => {
+  const { stdout } = await example('arena', []);
+  expect(stdout).toContain('swept: 2 blocks, 1052672 bytes of 1 dead owner');
+});
+
 test('demo: says what is missing, and shows memory over memfd, where no machine can be emulated', async () => {
   const { stdout, stderr } = await example('demo', [], { ...process.env, PATH: '/nonexistent' });
   expect(stderr).toMatch(/demo: .* is missing; on Debian: apt-get install/);
