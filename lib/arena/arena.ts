@@ -364,8 +364,11 @@ export class Arena {
 
   #check(byteLength: number, options: AllocateOptions | undefined): Request {
     checkInteger('byteLength', byteLength, 1, this.byteLength);
-    const allocation = checkAllocation(options, this.memory, this.memoryTypes);
-    const { guard, align, zero } = allocation;
+    const { align, boundary, memory, zero, tag, guard } = checkAllocation(
+      options,
+      this.memory,
+      this.memoryTypes,
+    );
     const { page } = this.#backing;
     if (zero) {
       checkInteger('byteLength', byteLength, 1, MAX_BYTE_LENGTH);
@@ -375,8 +378,12 @@ export class Arena {
     }
     const taken = roundUp(byteLength, guard ? Math.max(page, this.granule) : this.granule);
     return {
-      ...allocation,
       align: guard ? Math.max(align, page) : align,
+      boundary,
+      memory,
+      zero,
+      tag,
+      guard,
       taken,
       length: taken / this.granule,
     };

@@ -102,7 +102,7 @@ function split(options: MallocOptions): { arena: Arena; rest: AllocateOptions } 
   if (typeof options !== 'object' || options === null) {
     throw wrongType('options', 'an object', options);
   }
-  const { arena = standing ?? defaultArena(), strict = false, ...rest } = options;
+  const { arena = standing ?? defaultArena(), strict = false } = options;
   if (!(arena instanceof Arena)) {
     throw wrongType('arena', 'an Arena', arena);
   }
@@ -112,7 +112,16 @@ function split(options: MallocOptions): { arena: Arena; rest: AllocateOptions } 
       `there is no reserved arena of the module, only '${arena.name}' (${arena.backing}, ${arena.byteLength} bytes): modprobe iospace arena=SIZE@ADDRESS, or leave out strict`,
     );
   }
-  return { arena, rest };
+  return { arena, rest: withoutOwn(options) };
+}
+
+/** Copied only where it has to be: that takes longer than the allocation. */
+function withoutOwn(options: MallocOptions): AllocateOptions {
+  if (!('arena' in options || 'strict' in options)) {
+    return options;
+  }
+  const { arena: _, strict: __, ...rest } = options;
+  return rest;
 }
 
 function defaultArena(): Arena {
