@@ -3,13 +3,13 @@
  * arena, and those by their address.
  */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { after, describe, test } from 'node:test';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
 import { DmaDevice, type IospaceMapping, mmapIospace, munmapIospace, type WindowType } from 'iospace';
 import { keepsItsUser } from './children.js';
 import { DEVICE_MEMORY_LENGTH, findEdu, fromDevice, IDENTIFICATION, openEdu, toDevice } from './edu.js';
+import { kernelLog, load, loadAgain, parameters, setMask, unload } from './module.js';
 import {
   type DeviceMapping,
   isFilledWith,
@@ -24,18 +24,6 @@ import {
 const skip = findEdu().arenas > 0 ? false : 'this machine has no arena';
 const windowTypes: readonly WindowType[] = ['cached', 'writecombine', 'uncached', 'writethrough', 'device'];
 const LENGTH = 4 * pageSize;
-
-const { dmaMask } = findEdu();
-
-/** After the device was bound again: it says nothing of its mask itself. */
-function setMask(): void {
-  writeFileSync(`/sys/class/misc/${findEdu().name}/dma_mask`, `0x${dmaMask.toString(16)}`);
-}
-
-/** Parameters of the module, as it was loaded. */
-const parameters = readdirSync('/sys/module/iospace/parameters')
-  .map((key) => ({ key, value: readFileSync(`/sys/module/iospace/parameters/${key}`, 'utf8').trim() }))
-  .filter(({ value }) => value !== '(null)' && value !== '');
 
 function openArena() {
   // Bound again it has another name.
@@ -198,18 +186,13 @@ describe('windows of an arena', { skip }, () => {
   });
 
   describe('loaded again', () => {
-    after(setMask);
-
-    const run = (program: string, ...words: string[]) => spawnSync(program, words, { encoding: 'utf8' });
-    const load = (...words: string[]) => run('insmod', '/lab/iospace.ko', ...words);
-
     test('a range that cannot be is refused, with the reason in the log; then it is zeroed', () => {
       {
         using opened = openArena();
         using window = opened.arena.window('cached');
         window.bytes.fill(0xa5);
       }
-      assert.equal(run('rmmod', 'iospace').status, 0);
+      unload();
       const at = `0x${declaredRange().begin.toString(16)}`;
       for (const [value, reason] of [
         ['1M', 'expected SIZE@ADDRESS'],
@@ -222,7 +205,7 @@ describe('windows of an arena', { skip }, () => {
       ] as const) {
         for (const key of ['arena', 'allow']) {
           assert.notEqual(load(`${key}=${value}`).status, 0, `${key}=${value}`);
-          const [line = ''] = run('dmesg').stdout.trimEnd().split('\n').slice(-1);
+          const [line = ''] = kernelLog().trimEnd().split('\n').slice(-1);
           assert.ok(line.includes(`iospace: ${key}`) && line.includes(reason), line);
         }
       }
@@ -232,10 +215,9 @@ describe('windows of an arena', { skip }, () => {
         [[`arena=512K@${at}`, `allow=512K@${at}`], 'overlaps an arena'],
       ] as const) {
         assert.notEqual(load(...words).status, 0, words.join(' '));
-        assert.ok(run('dmesg').stdout.includes(reason), reason);
+        assert.ok(kernelLog().includes(reason), reason);
       }
-      const { status, stderr } = load(...parameters.map(({ key, value }) => `${key}=${value}`));
-      assert.equal(status, 0, stderr);
+      loadAgain();
       using opened = openArena();
       using window = opened.arena.window('cached');
       assert.ok(isFilledWith(window.bytes, 0));
