@@ -1,5 +1,18 @@
-/** What `iospace arena` prints. */
-import { describe, expect, test } from 'vitest';
+/** `iospace arena`: what it prints; and, as a program of its own, what it does. Needs `tsc --build` and the addon. */
+import { execFile } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  openSync,
+  readSync,
+  rmSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Arena } from '../../lib/arena/arena.js';
 import type { ArenaStats } from '../../lib/arena/stats.js';
 import {
   type ArenaMap,
@@ -16,6 +29,7 @@ import {
   sweepable,
   sweptText,
 } from '../../lib/cli/arena-text.js';
+import { runChild } from './child.js';
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -217,4 +231,252 @@ test('check: nothing, or each difference', () => {
 test('sweep: what it would give back, of those who had blocks', () => {
   expect(sweptText(sweepable(stats))).toBe('3 blocks (3.5 MiB) of 1 dead owner');
   expect(sweepable({ ...stats, byOwner: [] })).toEqual({ blocks: 0, bytes: 0, owners: 0 });
+});
+
+// Each is a few processes of Node.
+describe('iospace arena', { timeout: 30_000 }, () => {
+  const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+  let name: string;
+  let path: string;
+  let counter = 0;
+  beforeEach(() => {
+    name = `test-cli-${process.pid}-${counter++}`;
+    path = `/dev/shm/iospace-arena.${name}`;
+  });
+  afterEach(() => rmSync(path, { force: true }));
+
+  interface Ended {
+    code: number;
+    stdout: string;
+    stderr: string;
+  }
+
+  /** Its stdout is a pipe; in a locale of UTF-8. */
+  function iospace(
+    args: readonly string[],
+    { env = {}, uid }: { env?: NodeJS.ProcessEnv; uid?: number | undefined } = {},
+  ): Promise<Ended> {
+    return new Promise((resolve) => {
+      execFile(
+        process.execPath,
+        [main, 'arena', ...args],
+        { env: { ...process.env, LC_ALL: 'C.UTF-8', ...env }, ...(uid !== undefined && { uid }) },
+        (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }),
+      );
+    });
+  }
+
+  const create = (byteLength = 4 * MiB): Arena => Arena.create({ name, byteLength });
+
+  /** A process that allocates three blocks and is killed. */
+  async function leaveThree(): Promise<void> {
+    const { signal, stderr } = await runChild(`
+      import { Arena } from './dist/index.js';
+      Arena.attach('${name}').allocateMany(3, 8192, { tag: 'left' });
+      process.kill(process.pid, 'SIGKILL');
+    `);
+    expect(signal, stderr).toBe('SIGKILL');
+  }
+
+  /** Overwrites bytes of the file, where the books are. */
+  function overwrite(place: number, bytes: Uint8Array): void {
+    const fd = openSync(path, 'r+');
+    writeSync(fd, bytes, 0, bytes.length, place);
+    closeSync(fd);
+  }
+
+  /** The only place among the first bytes of the file that has this number, as 64 bits. */
+  function placeOf(number: bigint): number {
+    const books = Buffer.alloc(2 * MiB);
+    const fd = openSync(path, 'r');
+    readSync(fd, books);
+    closeSync(fd);
+    const sought = Buffer.alloc(8);
+    sought.writeBigUInt64LE(number);
+    const place = books.indexOf(sought);
+    expect([place >= 0, books.indexOf(sought, place + 1)]).toEqual([true, -1]);
+    return place;
+  }
+
+  test('create makes an arena that others find, rm removes its name', async () => {
+    expect(await iospace(['create', name, '--size', '3M', '--granule', '64KiB'])).toEqual({
+      code: 0,
+      stdout: `${name}: shm, 3 MiB in granules of 64 KiB\n`,
+      stderr: '',
+    });
+    {
+      using arena = Arena.attach(name);
+      expect([arena.byteLength, arena.granule]).toEqual([3 * MiB, 64 * KiB]);
+    }
+    const again = await iospace(['create', name, '--size', '1M']);
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/^iospace: EEXIST: .*\n$/) });
+    expect(await iospace(['rm', name])).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test('create: a size that is none is refused', async () => {
+    const sizes = ['0', '64X', '1.5M', '9999999T'];
+    for (const { code, stderr } of await Promise.all(
+      sizes.map((size) => iospace(['create', name, '--size', size])),
+    )) {
+      expect([code, existsSync(path)]).toEqual([1, false]);
+      expect(stderr).toMatch(/is invalid\. expected a number of bytes, above 0: 67108864, or 64M\n$/);
+    }
+  });
+
+  test('create: what the library refuses is said in its words', async () => {
+    const { code, stderr } = await iospace(['create', name, '--size', '1M', '--granule', '100']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^iospace: expected a power of two from 64 .* for granule, got 100\n$/);
+  });
+
+  test('list, and nothing else said: all arenas, without our own looking', async () => {
+    using arena = create();
+    using _block = arena.allocate(MiB);
+    await leaveThree();
+    const { code, stdout } = await iospace([]);
+    const row = stdout.split('\n').find((line) => line.startsWith(name)) ?? '';
+    expect([code, row.split(/ {2,}/)]).toEqual([
+      0,
+      [name, 'shm', '4 MiB', '1 MiB', '4', '3 MiB', '1 alive, 1 dead'],
+    ]);
+    const listed = JSON.parse((await iospace(['list', '--json'])).stdout) as ListedArena[];
+    expect(listed.find((info) => info.name === name)).toMatchObject({
+      backing: 'shm',
+      byteLength: 4 * MiB,
+      granule: 4096,
+      stats: { used: MiB + 6 * 4096, blocks: 4, byOwner: [{ alive: true }, { alive: false, blocks: 3 }] },
+    });
+  });
+
+  test('stats', async () => {
+    using arena = create();
+    using _block = arena.allocate(MiB, { tag: 'frame' });
+    await leaveThree();
+    const { code, stdout } = await iospace(['stats', name]);
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^frame +1 +1 MiB$/m)]);
+    expect(stdout).toMatch(new RegExp(`^ +\\d+ +${process.pid} .* alive +1 +1 MiB$`, 'm'));
+    expect(stdout).toMatch(/^ +\d+ +\d+ .* dead +3 +24 KiB$/m);
+    expect(JSON.parse((await iospace(['stats', name, '--json'])).stdout)).toMatchObject({
+      byteLength: 4 * MiB,
+      used: MiB + 6 * 4096,
+      byTag: [
+        { tag: 'frame', blocks: 1, bytes: MiB },
+        { tag: 'left', blocks: 3, bytes: 6 * 4096 },
+      ],
+    });
+  });
+
+  test('map: what is used, 80 columns wide where there is no terminal', async () => {
+    using arena = create();
+    using _block = arena.allocate(MiB);
+    const { code, stdout } = await iospace(['map', name]);
+    const rows = stdout.split('\n').filter((line) => line.startsWith('0x'));
+    expect([code, rows.length]).toEqual([0, 16]);
+    expect(rows[3]).toBe(`0x000c0000 ${'█'.repeat(64)}`);
+    expect(rows[4]).toBe(`0x00100000 ${'·'.repeat(64)}`);
+    const plain = await iospace(['map', name], { env: { LC_ALL: 'C' } });
+    expect(plain.stdout).toBe((await iospace(['map', name, '--ascii'])).stdout);
+    expect(plain.stdout).toContain(`0x000c0000 ${'#'.repeat(64)}\n0x00100000 ${'.'.repeat(64)}\n`);
+    const { cells, address } = JSON.parse((await iospace(['map', name, '--json'])).stdout);
+    expect([address, cells]).toEqual(['0x0', [...Array(256).fill(1), ...Array(768).fill(0)]]);
+  });
+
+  test('dump: each block', async () => {
+    using arena = create();
+    const block = arena.allocate(5000, { tag: 'frame' });
+    const { code, stdout } = await iospace(['dump', name]);
+    expect([code, JSON.parse(stdout)]).toMatchObject([
+      0,
+      { name, blocks: [{ offset: block.offset, byteLength: 8192, owner: arena.owner, tag: 'frame' }] },
+    ]);
+  });
+
+  test('sweep gives back what dead owners had, and nothing of others', async () => {
+    using arena = create();
+    using _block = arena.allocate(MiB);
+    await leaveThree();
+    const swept = { code: 0, stdout: `${name}: gave back 3 blocks (24 KiB) of 1 dead owner\n`, stderr: '' };
+    expect(await iospace(['sweep', name])).toEqual(swept);
+    expect(arena.stats().blocks).toBe(1);
+    const nothing = `${name}: nothing to give back: no dead owner has blocks\n`;
+    expect(await iospace(['sweep', name])).toEqual({ code: 0, stdout: nothing, stderr: '' });
+  });
+
+  test('check: 0 if the books are sound, 1 if something differs', async () => {
+    using arena = create(8 * MiB);
+    const granules = 1237;
+    using _block = arena.allocate(granules * 4096);
+    // So that the most that was ever used is another number.
+    arena.allocate(4096).free();
+    expect(await iospace(['check', name])).toEqual({ code: 0, stdout: `${name}: sound\n`, stderr: '' });
+    const place = placeOf(BigInt(granules));
+    overwrite(place, Buffer.from([0]));
+    const { code, stdout } = await iospace(['check', name]);
+    expect([code, stdout]).toEqual([
+      1,
+      expect.stringMatching(/: \d+ differences?, the first at .*expected 0x4d5/),
+    ]);
+  });
+
+  test('a name that there is not: each says so, and fails', async () => {
+    const codes = { stats: 1, map: 1, check: 2, dump: 1, sweep: 1, rm: 1 };
+    const ended = await Promise.all(
+      Object.keys(codes).map(async (command) => ({ command, ...(await iospace([command, name])) })),
+    );
+    for (const { command, code, stdout, stderr } of ended) {
+      expect([command, code, stdout]).toEqual([command, codes[command as keyof typeof codes], '']);
+      expect(stderr).toMatch(
+        new RegExp(`^iospace: ENOENT: .* '${path}': there is no arena '${name}' in shared memory.*\\n$`),
+      );
+    }
+  });
+
+  test('an arena that one may not open: said of it in the list, refused by the rest', async (context) => {
+    create().close();
+    const nobody = process.getuid?.() === 0 ? 65534 : undefined;
+    if (nobody === undefined) {
+      chmodSync(path, 0);
+    } else if ((await iospace(['--help'], { uid: nobody })).code !== 0) {
+      context.skip('we are root, and nobody cannot read this directory');
+    }
+    const [listed, refused] = await Promise.all([
+      iospace(['list'], { uid: nobody }),
+      iospace(['stats', name], { uid: nobody }),
+    ]);
+    expect(listed.stdout).toMatch(new RegExp(`^${name} +shm +EACCES: permission denied`, 'm'));
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: `iospace: EACCES: permission denied, open '${path}'\n`,
+    });
+  });
+
+  test("of the module's, where there is none", async () => {
+    const { code, stderr } = await iospace(['stats', 'module:999']);
+    expect([code, stderr]).toEqual([1, expect.stringMatching(/^iospace: E(NOENT|ACCES): .*\n$/)]);
+    const { stderr: noName } = await iospace(['rm', 'module:0']);
+    expect(noName).toMatch(/^iospace: expected .* for name, got 'module:0'\n$/);
+  });
+
+  test('a damaged file: said of it in the list, refused by the rest, and removed', async () => {
+    create().close();
+    truncateSync(path, 4096);
+    const listed = await iospace(['list']);
+    expect(listed).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(new RegExp(`^${name} +shm +EBADMSG: .*damaged`, 'm')),
+    });
+    expect(await iospace(['check', name])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/^iospace: EBADMSG: .*damaged.*\n$/),
+    });
+    const json = JSON.parse((await iospace(['list', '--json'])).stdout) as ListedArena[];
+    expect(json.find((info) => info.name === name)?.error).toMatchObject({ code: 'EBADMSG' });
+    expect(await iospace(['rm', name])).toMatchObject({ code: 0 });
+  });
+
+  test('no command of it: says where the commands are', async () => {
+    const { code, stderr } = await iospace(['frobnicate']);
+    expect([code, stderr]).toEqual([1, expect.stringContaining('the commands: iospace arena --help')]);
+  });
 });
