@@ -1,0 +1,176 @@
+/**
+ * One arena in several containers: each has its own pids and its own mounts, so that no process number means the same in
+ * two of them. Who lives is never swept, wherever it lives; who is dead is, wherever it died.
+ */
+import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Arena } from '../../../lib/index.js';
+import { type Made, memfd, shm } from './backings.js';
+import type { Order } from './resident.js';
+
+vi.setConfig({ testTimeout: 30_000 });
+
+const program = fileURLToPath(new URL('../../../build/test/unit/arena/resident.js', import.meta.url));
+if (!existsSync(program)) {
+  throw new Error('build/test is missing: npx tsc --build');
+}
+
+/** A user namespace where this user may not make the others without. */
+const namespaces = [
+  ...(process.getuid?.() === 0 ? [] : ['--user', '--map-root-user']),
+  ...['--pid', '--mount', '--mount-proc', '--fork', '--kill-child'],
+];
+
+/** Why this machine makes no containers, if it does not. */
+const missing: string | undefined = (() => {
+  const { status, stderr, error } = spawnSync('unshare', [
+    ...namespaces,
+    'mount',
+    '-t',
+    'tmpfs',
+    'x',
+    '/mnt',
+  ]);
+  return status === 0 ? undefined : `no namespaces: ${error?.message ?? String(stderr).trim()}`;
+})();
+
+/** Where a process finds the descriptor that it was given. */
+const GIVEN = 3;
+
+class Resident {
+  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #answers: AsyncIterator<string>;
+  readonly #errors: Promise<string>;
+
+  constructor(command: string, args: string[], fd?: number) {
+    this.#child = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
+    }) as ChildProcessByStdio<Writable, Readable, Readable>;
+    this.#answers = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
+    this.#errors = text(this.#child.stderr);
+  }
+
+  async told(order: Order): Promise<unknown> {
+    this.#child.stdin.write(`${JSON.stringify(order)}\n`);
+    const { value, done } = await this.#answers.next();
+    if (done) {
+      throw new Error(`it has ended: ${await this.#errors}`);
+    }
+    return JSON.parse(value);
+  }
+
+  /** Resolves when the process is gone, not only what had started it. */
+  async kill(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill('SIGKILL');
+      await once(this.#child, 'close');
+    }
+  }
+}
+
+let directory: string;
+let residents: Resident[];
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'iospace-containers-'));
+  residents = [];
+});
+afterEach(async () => {
+  await Promise.all(residents.map((resident) => resident.kill()));
+  rmSync(directory, { recursive: true });
+});
+
+function started(...args: ConstructorParameters<typeof Resident>): Resident {
+  const resident = new Resident(...args);
+  residents.push(resident);
+  return resident;
+}
+
+/** A container with a /dev/shm of its own, in which there is nothing but what was mounted into it. */
+function container(made: Made, tag: string): Resident {
+  const { arena } = made;
+  const byName = arena.backing === 'shm';
+  const file = `/dev/shm/iospace-arena.${arena.name}`;
+  const outside = join(directory, 'arena');
+  const mounts = byName
+    ? `touch ${outside} && mount --bind ${file} ${outside} && mount -t tmpfs none /dev/shm &&
+       touch ${file} && mount --bind ${outside} ${file}`
+    : 'mount -t tmpfs none /dev/shm';
+  const target = JSON.stringify(byName ? arena.name : { fd: GIVEN });
+  const command = `${mounts} && exec "$@"`;
+  return started(
+    'unshare',
+    [...namespaces, 'sh', '-c', command, 'sh', process.execPath, program, target, tag],
+    byName ? undefined : arena.fd,
+  );
+}
+
+/** Owners that have blocks: whether the arena holds them alive, by how many blocks they have. */
+const lives = (arena: Arena): Record<number, boolean> =>
+  Object.fromEntries(
+    arena
+      .stats()
+      .byOwner.filter(({ blocks }) => blocks > 0)
+      .map(({ blocks, alive }) => [blocks, alive]),
+  );
+
+const nothing = { blocks: 0, bytes: 0, owners: 0 };
+
+describe.each([shm, memfd])('two containers on one arena over $name', (backing) => {
+  test('never sweep who lives elsewhere, and always who died there', async (context) => {
+    if (missing !== undefined) {
+      context.skip(missing);
+    }
+    using made = backing.make({ byteLength: 1 << 20 });
+    const { arena } = made;
+    arena.allocate(1, { tag: 'outside' });
+    const first = container(made, 'first');
+    const second = container(made, 'second');
+    expect(await first.told({ allocate: 3 })).toHaveLength(3);
+    expect(await second.told({ allocate: 5 })).toHaveLength(5);
+    // Both are the first process of theirs, as another process, which lives, is of the machine.
+    expect([await first.told('pid'), await second.told('pid')]).toEqual([1, 1]);
+
+    expect(lives(arena)).toEqual({ 1: true, 3: true, 5: true });
+    expect(await first.told('sweep')).toEqual(nothing);
+    expect(await second.told('sweep')).toEqual(nothing);
+    expect(arena.sweep()).toEqual(nothing);
+
+    await first.kill();
+    await expect.poll(() => lives(arena)).toEqual({ 1: true, 3: false, 5: true });
+    expect(await second.told('sweep')).toEqual({ blocks: 3, bytes: 3 * 4096, owners: 1 });
+    expect(await second.told('intact')).toBe(true);
+    expect(arena.check()).toEqual([]);
+
+    await second.kill();
+    await expect.poll(() => lives(arena)).toEqual({ 1: true, 5: false });
+    expect(arena.sweep()).toEqual({ blocks: 5, bytes: 5 * 4096, owners: 1 });
+    expect(arena.stats()).toMatchObject({ blocks: 1 });
+  });
+
+  test('fill it without what the other has', async (context) => {
+    if (missing !== undefined) {
+      context.skip(missing);
+    }
+    using made = backing.make({ byteLength: 10 * 4096 });
+    const { arena } = made;
+    const inside = container(made, 'inside');
+    await inside.told({ allocate: 4 });
+    // The shortage takes what the dead had, and no more.
+    const mine = arena.allocateMany(6, 4096);
+    expect(() => arena.allocate(1)).toThrow(/^ENOSPC: /);
+    expect(await inside.told('intact')).toBe(true);
+    await inside.kill();
+    await expect.poll(() => lives(arena)).toEqual({ 4: false, 6: true });
+    expect(arena.allocateMany(4, 4096)).toHaveLength(4);
+    expect(arena.stats()).toMatchObject({ free: 0, blocks: 10 });
+    arena.freeMany(mine);
+  });
+});
