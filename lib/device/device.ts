@@ -54,14 +54,17 @@ interface Releasable {
  */
 export class DmaDevice {
   readonly #provider: Provider;
+  /** What it was opened by; absent: by default. */
+  readonly #target: string | undefined;
   /** What it has given; weakly, so that what is forgotten is collected, and reported. */
   readonly #given = new Set<WeakRef<Releasable>>();
   readonly #registers = new Map<number, Registers>();
   #arenas: readonly ReservedArena[] | undefined;
   #closed = false;
 
-  private constructor(provider: Provider) {
+  private constructor(provider: Provider, target: string | undefined) {
     this.#provider = provider;
+    this.#target = target;
   }
 
   /**
@@ -80,7 +83,8 @@ export class DmaDevice {
     if (device !== undefined && checkString('device', device) === '') {
       throw wrongValue('device', 'the name of a device', device);
     }
-    return new DmaDevice(openProvider(device, checkOneOf('provider', provider, [...providerNames, 'auto'])));
+    const name = checkOneOf('provider', provider, [...providerNames, 'auto']);
+    return new DmaDevice(openProvider(device, name), device);
   }
 
   /** What the device and this machine can do. */
@@ -194,7 +198,7 @@ export class DmaDevice {
   get arenas(): readonly ReservedArena[] {
     const provider = this.#open();
     this.#arenas ??= Object.freeze(
-      provider.arenas().map((arena) => new ReservedArena(arena, this.info.name, this.openWindow.bind(this))),
+      provider.arenas().map((arena) => new ReservedArena(arena, this.#target, this.openWindow.bind(this))),
     );
     return this.#arenas;
   }

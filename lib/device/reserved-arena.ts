@@ -64,11 +64,11 @@ export class ReservedArena {
    */
   readonly index: number;
   /**
-   * The device that it was found by.
+   * What the device was opened by that it came from, to be opened again.
    *
    * @internal
    */
-  readonly device: string;
+  readonly device: string | undefined;
   /** Name of its node in the device tree; empty without. */
   readonly name: string;
   /** Of its first byte. Means nothing to a device. */
@@ -80,7 +80,7 @@ export class ReservedArena {
   readonly sideBySide: boolean;
 
   /** @internal */
-  constructor(arena: ProvidedArena, device: string, open: OpenWindow) {
+  constructor(arena: ProvidedArena, device: string | undefined, open: OpenWindow) {
     this.#open = open;
     this.device = device;
     this.index = arena.index;

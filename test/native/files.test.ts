@@ -26,6 +26,11 @@ describe('system errors', () => {
     ['mmap', () => native.mmap(memfd(1), 2 ** 52, PROT_READ, MAP_SHARED, 0n), { code: 'ENOMEM' }],
     ['shm_open', () => native.shmOpen('/iospace-nope', 0, 0), { code: 'ENOENT', path: '/iospace-nope' }],
     ['shm_unlink', () => native.shmUnlink('/iospace-nope'), { code: 'ENOENT', path: '/iospace-nope' }],
+    [
+      'linkat',
+      () => native.linkFile(2 ** 31 - 1, '/dev/shm/iospace-nope'),
+      { code: 'ENOENT', path: '/dev/shm/iospace-nope' },
+    ],
     ['memfd_create', () => native.memfdCreate('x'.repeat(300), 0), { code: 'EINVAL' }],
     ['eventfd', () => native.eventfd(0, 2), { code: 'EINVAL' }],
     ['ioctl', () => native.deviceInfo(memfd(1)), { code: 'ENOTTY', request: 0xd500 }],
