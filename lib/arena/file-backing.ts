@@ -154,6 +154,9 @@ export class FileBacking implements Backing {
 
 /** Removes the name of an arena in {@link DIRECTORY}, a damaged one, too. */
 export function unlinkNamed(name: string): void {
+  if (name.startsWith('module:')) {
+    throw notSupported('unlink', 'an arena of the module is there as long as the module is');
+  }
   const path = pathOf(checkName(name));
   explained({ path }, { ENOENT: `there is no arena '${name}' in shared memory` }, () =>
     binding().shmUnlink(`/${PREFIX}${name}`),

@@ -7,6 +7,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { Arena } from '../arena/arena.js';
 import { unlinkNamed } from '../arena/file-backing.js';
 import type { ArenaInfo, ArenaStats } from '../arena/stats.js';
+import { errno, systemError } from '../errors.js';
 import {
   cellsFor,
   cellsWith,
@@ -65,8 +66,16 @@ function printJson(value: unknown): void {
   );
 }
 
-/** Runs `use` with an attachment to the arena of that name. */
+/**
+ * Runs `use` with an attachment to the arena of that name.
+ *
+ * Not to one of the module's that nobody has used: by attaching we would say what granules it has.
+ */
 function withArena<T>(name: string, use: (arena: Arena) => T): T {
+  const ofModule = name.startsWith('module:') ? Arena.list().find((info) => info.name === name) : undefined;
+  if (ofModule !== undefined && isUnused(ofModule)) {
+    throw systemError(errno.ENOENT, 'attach', { path: name, hint: 'nobody has used this arena yet' });
+  }
   using arena = Arena.attach(name);
   return use(arena);
 }
@@ -77,10 +86,14 @@ function statsOf(arena: Arena): ArenaStats {
   return { ...stats, byOwner: stats.byOwner.filter(({ owner }) => owner !== arena.owner) };
 }
 
+/** Whether it is memory of the module that nobody has made an arena of blocks yet. */
+function isUnused({ granule, error }: ArenaInfo): boolean {
+  return granule === 0 && error === undefined;
+}
+
 /** An arena of the list with what it holds, or with why that cannot be said. */
 function lookInto(info: ArenaInfo): ListedArena {
-  // To attach to one of the module's that nobody has used would make one of it, in granules of its own choice.
-  if (info.error !== undefined || info.granule === 0) {
+  if (info.error !== undefined || isUnused(info)) {
     return info;
   }
   try {
