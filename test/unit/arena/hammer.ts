@@ -61,10 +61,13 @@ function allocating(allocate: () => void): void {
 }
 
 function operate(): void {
-  const what = below(10);
-  if (what < 5 && held.size < HELD) {
+  const what = below(20);
+  if (what === 0) {
+    // More than there is: long in one call, which takes all of it back.
+    allocating(() => arena.allocateMany(arena.byteLength / arena.granule, arena.granule));
+  } else if (what < 10 && held.size < HELD) {
     allocating(() => stamp(arena.allocate((1 + below(40)) * arena.granule, { tag: 'hammer' })));
-  } else if (what < 8 && held.size > 0) {
+  } else if (what < 16 && held.size > 0) {
     const all = [...held.keys()];
     arena.free(take(all[below(all.length)] as DmaBlock));
   } else {
