@@ -136,13 +136,13 @@ void Records::Remove(const Place& place) {
 }
 
 /// Leaves in the lists of a leaf only what belongs to `blocks`, and says which of these have a record.
-std::uint64_t Records::RepairLeaf(std::uint64_t leaf, std::uint64_t blocks,
+std::uint64_t Records::RepairLeaf(std::uint64_t leaf, std::uint64_t blocks, std::uint32_t tags,
                                   std::span<std::uint32_t> by_owner) {
   std::uint64_t seen = 0;
   std::uint32_t* link = &heads_[leaf];
   for (std::size_t count = 0; *link != 0; ++count) {
     // No stop leads here: others have written where they should not.
-    if (count == kMostNodes || !IsNode(*link) || NodeAt(*link).mark == state_->epoch) {
+    if (count == kMostNodes || !IsNode(*link) || NodeAt(*link).mark != 0) {
       Write(*link, std::uint32_t{0});
       break;
     }
@@ -156,6 +156,7 @@ std::uint64_t Records::RepairLeaf(std::uint64_t leaf, std::uint64_t blocks,
         Write(entry, std::uint64_t{0});
         continue;
       }
+      if (record.tag > tags) Write(entry, Pack(GranuleOf(entry), {record.owner, 0, record.serial}));
       seen |= bit;
       ++by_owner[record.owner];
       is_empty = false;
@@ -164,19 +165,21 @@ std::uint64_t Records::RepairLeaf(std::uint64_t leaf, std::uint64_t blocks,
       Unlink(link);
       continue;
     }
-    Note(node.mark, state_->epoch);
+    Note(node.mark, 1U);
     link = &node.next;
   }
   return seen;
 }
 
-void Records::Repair(Books& books, std::span<std::uint32_t> by_owner) {
-  Note(state_->epoch, state_->epoch + 1);
+void Records::Repair(Books& books, std::uint32_t tags, std::span<std::uint32_t> by_owner) {
   if (state_->capacity > most_) Note(state_->capacity, static_cast<std::uint32_t>(most_));
   if (state_->used > state_->capacity) Note(state_->used, state_->capacity);
+  for (std::uint32_t number = 1; number <= state_->used; ++number) {
+    if (NodeAt(number).mark != 0) Note(NodeAt(number).mark, 0U);
+  }
   for (std::uint64_t leaf = 0; leaf < leaves_; ++leaf) {
     const std::uint64_t blocks = books.BlocksIn(leaf);
-    std::uint64_t missing = blocks & ~RepairLeaf(leaf, blocks, by_owner);
+    std::uint64_t missing = blocks & ~RepairLeaf(leaf, blocks, tags, by_owner);
     for (; missing != 0; missing &= missing - 1) {
       books.Free(leaf * kBits + static_cast<std::uint64_t>(std::countr_zero(missing)));
     }
@@ -185,7 +188,7 @@ void Records::Repair(Books& books, std::span<std::uint32_t> by_owner) {
   Note(state_->free, std::uint32_t{0});
   for (std::uint32_t number = state_->used; number > 0; --number) {
     Node& node = NodeAt(number);
-    if (node.mark == state_->epoch) continue;
+    if (node.mark != 0) continue;
     Note(node.next, state_->free);
     Note(state_->free, number);
   }

@@ -40,7 +40,6 @@ struct RecordState {
   std::uint32_t used;      ///< Nodes that were ever taken.
   std::uint32_t free;      ///< The first of the free nodes among them.
   std::uint32_t capacity;  ///< Nodes that are backed by memory.
-  std::uint32_t epoch;     ///< Of the last repair.
 };
 
 /// How many differences there are, and the first of them.
@@ -94,7 +93,7 @@ class Records {
 
   /// Frees the blocks that have no record, and removes the records that have no block. Counts the blocks of
   /// each owner. Can be stopped and called again.
-  void Repair(Books& books, std::span<std::uint32_t> by_owner);
+  void Repair(Books& books, std::uint32_t tags, std::span<std::uint32_t> by_owner);
 
   /// Recomputes everything and changes nothing. Counts the blocks of each owner.
   RecordDifferences Check(const Books& books, std::uint32_t tags, std::span<std::uint32_t> by_owner) const;
@@ -106,7 +105,7 @@ class Records {
 
   struct Node {
     std::uint32_t next;
-    std::uint32_t mark;  ///< The epoch of the repair that found it in a list.
+    std::uint32_t mark;  ///< Not 0 once a repair has found it in a list.
     std::uint64_t entries[kEntries];
   };
 
@@ -114,7 +113,8 @@ class Records {
   bool IsNode(std::uint32_t number) const;
   Node& NodeAt(std::uint32_t number) const { return nodes_[number - 1]; }
   void Unlink(std::uint32_t* link);
-  std::uint64_t RepairLeaf(std::uint64_t leaf, std::uint64_t blocks, std::span<std::uint32_t> by_owner);
+  std::uint64_t RepairLeaf(std::uint64_t leaf, std::uint64_t blocks, std::uint32_t tags,
+                           std::span<std::uint32_t> by_owner);
 
   RecordState* state_ = nullptr;
   std::uint32_t* heads_ = nullptr;

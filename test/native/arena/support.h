@@ -59,6 +59,12 @@ inline std::uint64_t Below(Random& random, std::uint64_t limit) {
 
 using Suites = std::map<std::string, void (*)(std::uint64_t)>;
 
+/// Ends the program, which cannot test this here.
+[[noreturn]] inline void Skip(const std::string& reason) {
+  static_cast<void>(std::fprintf(stderr, "%s", reason.c_str()));
+  std::_Exit(3);
+}
+
 /// Runs the suite that the first argument names, with the seed that the second one is.
 inline int RunSuite(const Suites& suites, int argc, char** argv) {
   const auto suite = suites.find(argc > 1 ? argv[1] : "");
