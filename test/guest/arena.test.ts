@@ -7,7 +7,15 @@ import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { Arena, type ArenaAttachment, DmaDevice, type WindowType } from 'iospace';
+import {
+  Arena,
+  type ArenaAttachment,
+  configureArena,
+  DmaDevice,
+  dmaFree,
+  dmaMalloc,
+  type WindowType,
+} from 'iospace';
 import type { Owned } from './arena-owner.js';
 import { eventually, kill, start } from './children.js';
 import { counters, DEVICE_MEMORY_LENGTH, findEdu, fromDevice, NOTHING, openEdu, toDevice } from './edu.js';
@@ -98,6 +106,23 @@ async function die(child: ChildProcess): Promise<void> {
 const blocksOf = (arena: Arena, tag: string) =>
   arena.stats().byTag.find((known) => known.tag === tag)?.blocks ?? 0;
 
+test('where there is none, dmaMalloc() takes a buffer, but not by itself where that will not do', {
+  skip: skip === false ? 'this machine has an arena' : false,
+}, () => {
+  assert.throws(() => Arena.attach(NAME), { code: 'ENOENT' });
+  assert.throws(() => dmaMalloc(100, { strict: true }), { code: 'EOPNOTSUPP' });
+  const block = dmaMalloc(100);
+  const { arena } = block;
+  try {
+    assert.equal(arena.backing, 'buffer');
+    assert.equal(block.dmaAddress, arena.dmaAddress + BigInt(block.offset));
+    assert.throws(() => block.physicalAddress, { code: 'EOPNOTSUPP' });
+  } finally {
+    configureArena(undefined);
+    arena.close();
+  }
+});
+
 describe("the library's arena over the module's", { skip }, () => {
   function clear(): void {
     using arena = Arena.attach(NAME);
@@ -128,6 +153,21 @@ describe("the library's arena over the module's", { skip }, () => {
       tag: '',
       left: 3 * pageSize - 5,
     });
+  });
+
+  test('dmaMalloc() takes it, unless somebody says otherwise', () => {
+    const block = dmaMalloc(100, { strict: true });
+    const { arena, physicalAddress } = block;
+    try {
+      assert.equal(arena.name, NAME);
+      using same = Arena.attach(NAME);
+      assert.equal(same.blockAt(physicalAddress).offset, block.offset);
+      dmaFree(block);
+      assert.throws(() => same.blockAt(physicalAddress), { code: 'ERR_OUT_OF_RANGE' });
+    } finally {
+      configureArena(undefined);
+      arena.close();
+    }
   });
 
   test('through each window it is the same bytes, at the same offset', () => {
