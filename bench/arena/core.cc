@@ -2,6 +2,8 @@
 /// for each allocator, workload and round.
 ///
 ///     arena-bench [--rounds N]
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -11,10 +13,12 @@
 #include <new>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "allocators.h"
 #include "arena_books.h"
+#include "arena_shared.h"
 
 namespace {
 
@@ -46,6 +50,29 @@ class Iospace {
   std::size_t size_;
   std::byte* memory_;
   iospace::arena::Books books_;
+};
+
+/// The same as processes share it: with the lock, and a record of each block.
+class Shared {
+ public:
+  explicit Shared(std::uint32_t granules) {
+    iospace::arena::Creation creation;
+    creation.shape = {4096, granules};
+    creation.memory_bytes = std::uint64_t{granules} * 4096;
+    creation.allocate = false;
+    const iospace::FileDescriptor file(::memfd_create("arena", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    auto created = iospace::arena::SharedArena::Create(file.get(), creation);
+    arena_ = std::move(std::get<0>(created));
+  }
+
+  std::uint32_t Allocate(std::uint32_t length) {
+    const auto outcome = arena_->Allocate({length}, 0);
+    return outcome.code == iospace::arena::Code::kDone ? static_cast<std::uint32_t>(outcome.start) : kNone;
+  }
+  void Free(std::uint32_t start, std::uint32_t) { arena_->Free(start, 0, false); }
+
+ private:
+  std::unique_ptr<iospace::arena::SharedArena> arena_;
 };
 
 struct Workload {
@@ -165,6 +192,7 @@ int main(int argc, char** argv) {
     for (const Workload& workload : kWorkloads) {
       const std::uint64_t pairs = workload.mebibytes > 1024 ? 1'000'000 : 300'000;
       Run<Iospace>("iospace", workload, seed, pairs);
+      Run<Shared>("iospace, shared", workload, seed, pairs);
       Run<Bins>("OffsetAllocator", workload, seed, pairs);
       Run<Segregated>("TLSF", workload, seed, pairs);
       if (workload.has_linear)
