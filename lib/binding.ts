@@ -250,7 +250,8 @@ export interface NativeArena {
   readonly fd: number;
   /** `start`, `length`, `serial`, `owner`, `tag`; where there is no space `free`, `longest`; `errno`. */
   readonly answer: Uint32Array;
-  /** `boundary` 0 and `tag` 0 stand for none. */
+  /** `boundary` 0 and `tag` 0 stand for none. Shorter calls take less time. */
+  allocate(length: number): number;
   allocate(length: number, align: number, boundary: number, tag: number): number;
   /** As many as `starts` and `serials` have elements, or none. */
   allocateMany(
@@ -262,7 +263,7 @@ export interface NativeArena {
     serials: Float64Array,
   ): number;
   /** `serial` 0 stands for any. */
-  free(start: number, serial: number, force: boolean): number;
+  free(start: number, serial: number, force?: boolean): number;
   blockAt(granule: number): number;
   /** What alignment and boundary are counted from: the bus address of the first granule. */
   setBase(address: bigint): void;

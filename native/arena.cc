@@ -92,14 +92,15 @@ bool Get(napi_env env, napi_value value, bool& flag) {
 
 struct AllocateArguments {
   std::uint32_t length = 0;
-  std::uint64_t align = 0;
+  std::uint64_t align = 1;
   std::uint64_t boundary = 0;
   std::uint32_t tag = 0;
 
   static constexpr std::size_t kCount = 4;
-  bool Read(napi_env env, const napi_value* values) {
-    return Get(env, values[0], length) && Get(env, values[1], align) && Get(env, values[2], boundary) &&
-           Get(env, values[3], tag);
+  bool Read(napi_env env, const napi_value* values, std::size_t count) {
+    return Get(env, values[0], length) &&
+           (count == 1 ||
+            (Get(env, values[1], align) && Get(env, values[2], boundary) && Get(env, values[3], tag)));
   }
   Outcome Call(const Attachment& attachment) const {
     return attachment.arena()->Allocate({length, align, boundary, attachment.base}, tag);
@@ -112,8 +113,9 @@ struct FreeArguments {
   bool force = false;
 
   static constexpr std::size_t kCount = 3;
-  bool Read(napi_env env, const napi_value* values) {
-    return Get(env, values[0], start) && Get(env, values[1], serial) && Get(env, values[2], force);
+  bool Read(napi_env env, const napi_value* values, std::size_t count) {
+    return Get(env, values[0], start) && Get(env, values[1], serial) &&
+           (count == 2 || Get(env, values[2], force));
   }
   Outcome Call(const Attachment& attachment) const { return attachment.arena()->Free(start, serial, force); }
 };
@@ -122,11 +124,11 @@ struct BlockAtArguments {
   std::uint32_t granule = 0;
 
   static constexpr std::size_t kCount = 1;
-  bool Read(napi_env env, const napi_value* values) { return Get(env, values[0], granule); }
+  bool Read(napi_env env, const napi_value* values, std::size_t) { return Get(env, values[0], granule); }
   Outcome Call(const Attachment& attachment) const { return attachment.arena()->BlockAt(granule); }
 };
 
-/// A function of the fast path: arguments, the call, `answer` and the code.
+/// A function of the fast path: arguments, those that are usual left out, the call, `answer` and the code.
 template <typename Arguments>
 napi_value Fast(napi_env env, napi_callback_info info) {
   std::array<napi_value, Arguments::kCount> values = {};
@@ -135,7 +137,7 @@ napi_value Fast(napi_env env, napi_callback_info info) {
   if (napi_get_cb_info(env, info, &count, values.data(), nullptr, &data) != napi_ok) return nullptr;
   auto& attachment = *static_cast<Attachment*>(data);
   Arguments arguments;
-  if (!arguments.Read(env, values.data())) {
+  if (!arguments.Read(env, values.data(), count)) {
     napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", "expected numbers that are not negative");
     return nullptr;
   }
@@ -192,7 +194,7 @@ Napi::Value AllocateMany(const Napi::CallbackInfo& info, Attachment& attachment,
   const Napi::Env env = info.Env();
   AllocateArguments arguments;
   const std::array<napi_value, AllocateArguments::kCount> values = {info[0], info[1], info[2], info[3]};
-  if (!arguments.Read(env, values.data()))
+  if (!arguments.Read(env, values.data(), values.size()))
     throw InvalidType(info[0], "length", "numbers that are not negative");
   const auto starts = Elements<double>(info[4], "starts");
   const auto serials = Elements<double>(info[5], "serials");

@@ -317,7 +317,7 @@ export class Arena {
     }
     const native = this.#live();
     checkInteger('byteLength', byteLength, 1, this.byteLength);
-    const status = native.allocate(Math.ceil(byteLength / this.granule), 1, 0, 0);
+    const status = native.allocate(Math.ceil(byteLength / this.granule));
     if (status !== DONE) {
       throw refusedBlock(this.#about(), status, { byteLength, align: 1, boundary: 0, count: 1 });
     }
@@ -574,7 +574,7 @@ export class Arena {
    * @internal
    */
   release(start: number, serial: number): void {
-    const status = this.#live().free(start, serial, false);
+    const status = this.#live().free(start, serial);
     if (status !== DONE) {
       throw refusedFree(this.#about(), status, start * this.granule);
     }

@@ -11,7 +11,7 @@ import { notSupported, wrongValue } from '../errors.js';
 export interface AllocateOptions {
   /**
    * What the bus address of the block is a multiple of: a power of two. Before the arena is attached to a device it
-   * counts from the physical address, or, without one, from the start of the arena. @defaultValue the granule, at least
+   * counts from the physical address, or, without one, from the start of the arena. A block begins on a granule in any case. @defaultValue 1
    */
   align?: number;
   /** No block crosses a multiple of this bus address: a power of two, at least what the block takes. @defaultValue none */
