@@ -22,12 +22,12 @@ import { type ArenaAttachment, attach, ReservedArena } from '../device/reserved-
 import { invalidState, notSupported, outOfRange, wrongType, wrongValue } from '../errors.js';
 import type { MappedBytes } from '../mapped-bytes.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
-import type { ArenaBacking, Backing } from './backing.js';
+import { type ArenaBacking, type Backing, DEFAULT_GRANULE } from './backing.js';
 import { DmaBlock, DmaBlockApart, type FreeOptions, freeAll } from './block.js';
 import { BufferBacking } from './buffer-backing.js';
 import { FileBacking } from './file-backing.js';
 import { listArenas } from './list.js';
-import { DEFAULT_GRANULE, ModuleBacking } from './module-backing.js';
+import { ModuleBacking } from './module-backing.js';
 import {
   DONE,
   INSIDE,
@@ -161,7 +161,7 @@ export class Arena {
     checkBoolean('allocate', allocate);
     checkInteger('mode', mode, 0, 0o777);
     if (backing instanceof DmaBuffer) {
-      return overBuffer(backing, name ?? 'buffer', granule, length);
+      return new Arena(BufferBacking.create(backing, name ?? 'buffer', granule, length));
     }
     if (backing instanceof ReservedArena || backing === 'module') {
       if (name !== undefined) {
@@ -607,7 +607,7 @@ export class Arena {
    * @internal
    */
   mapApart(memory: MemoryType, offset: number, byteLength: number): Part {
-    const part = this.#backing.mapApart(memory, offset, byteLength);
+    const part = this.#backing.map(memory, offset, byteLength);
     this.#apart.add(part);
     return part;
   }
@@ -706,15 +706,4 @@ export class Arena {
 /** The status of freeing at an address between two granules, from that of looking there. */
 function within(status: number): number {
   return status === DONE ? INSIDE : status;
-}
-
-function overBuffer(buffer: DmaBuffer, name: string, granule: number, byteLength: number | undefined): Arena {
-  const most = Math.floor(buffer.byteLength / granule) * granule;
-  if (most === 0) {
-    throw outOfRange('granule', `at most the ${buffer.byteLength} bytes of the buffer`, granule);
-  }
-  if (byteLength !== undefined && byteLength > most) {
-    throw outOfRange('byteLength', `at most ${most}, the whole granules of the buffer`, byteLength);
-  }
-  return new Arena(new BufferBacking(buffer, name, granule, byteLength ?? most, () => undefined));
 }

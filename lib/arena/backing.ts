@@ -7,7 +7,7 @@ import type { NativeArena, NativeArenaCreation, NativeBinding } from '../binding
 import type { MemoryType } from '../device/memory.js';
 import type { ReservedArena } from '../device/reserved-arena.js';
 import { refusedFile } from './refusal.js';
-import type { Part, Parts } from './views.js';
+import type { Parts } from './views.js';
 
 /**
  * What an arena's memory is.
@@ -20,7 +20,10 @@ import type { Part, Parts } from './views.js';
  */
 export type ArenaBacking = 'shm' | 'memfd' | 'hugepages' | 'module' | 'buffer';
 
-/** Their numbers in the header of an arena. */
+/** What an arena's blocks are made of, if nobody said otherwise: bytes. */
+export const DEFAULT_GRANULE = 4096;
+
+/** Their numbers in the header of an arena: `Kind` of native/arena_shared.h. */
 const kinds: Readonly<Record<ArenaBacking, number>> = {
   shm: 1,
   memfd: 2,
@@ -68,8 +71,6 @@ export interface Backing extends Parts {
   readonly reserved?: ReservedArena;
   /** The bus address of the first byte; absent where it takes an attachment. Throws once the memory was freed. */
   readonly dmaAddress?: () => bigint;
-  /** A mapping apart from all others; the range is whole `page`s, or ends with the arena. */
-  mapApart(memory: MemoryType, offset: number, byteLength: number): Part;
   /** Removes the name. */
   unlink(): void;
   /** Ends what is its own, after all of its parts. */

@@ -6,7 +6,7 @@
 import { binding, type NativeArena } from '../binding.js';
 import type { DmaBuffer } from '../device/buffer.js';
 import type { MemoryType } from '../device/memory.js';
-import { notSupported } from '../errors.js';
+import { notSupported, outOfRange } from '../errors.js';
 import { type Backing, makeArena } from './backing.js';
 import type { Part } from './views.js';
 
@@ -19,10 +19,16 @@ export class BufferBacking implements Backing {
   readonly page: number;
   readonly dmaAddress?: () => bigint;
   readonly #buffer: DmaBuffer;
-  /** Ends the buffer, if it was made for the arena. */
-  readonly #onClose: () => void;
+  /** Ends what the buffer is of, if that was opened for the arena. */
+  readonly #onClose: (() => void) | undefined;
 
-  constructor(buffer: DmaBuffer, name: string, granule: number, byteLength: number, onClose: () => void) {
+  private constructor(
+    buffer: DmaBuffer,
+    name: string,
+    granule: number,
+    byteLength: number,
+    onClose?: () => void,
+  ) {
     const native = binding();
     // Of a buffer in several pieces there is no one address; of one of memfd none at all.
     const address = buffer.segments.length === 0 ? undefined : buffer.dmaAddress;
@@ -39,12 +45,26 @@ export class BufferBacking implements Backing {
     }
   }
 
-  map(): Part {
-    return this.#buffer;
+  /** @param byteLength - absent: all that the buffer has, in whole granules */
+  static create(
+    buffer: DmaBuffer,
+    name: string,
+    granule: number,
+    byteLength?: number,
+    onClose?: () => void,
+  ): BufferBacking {
+    const most = Math.floor(buffer.byteLength / granule) * granule;
+    if (most === 0) {
+      throw outOfRange('granule', `at most the ${buffer.byteLength} bytes of the buffer`, granule);
+    }
+    if (byteLength !== undefined && byteLength > most) {
+      throw outOfRange('byteLength', `at most ${most}, the whole granules of the buffer`, byteLength);
+    }
+    return new BufferBacking(buffer, name, granule, byteLength ?? most, onClose);
   }
 
-  mapApart(): Part {
-    throw notSupported('guard', 'a buffer has one mapping: an arena over shm, memfd or the module can guard');
+  map(): Part {
+    return this.#buffer;
   }
 
   /** The buffer is its owner's. */
@@ -56,7 +76,7 @@ export class BufferBacking implements Backing {
 
   close(): void {
     this.native.close();
-    this.#onClose();
+    this.#onClose?.();
   }
 }
 

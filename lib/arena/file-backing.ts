@@ -132,10 +132,6 @@ export class FileBacking implements Backing {
     );
   }
 
-  mapApart(memory: MemoryType, offset: number, byteLength: number): Part {
-    return this.map(memory, offset, byteLength);
-  }
-
   release(part: Part): void {
     (part as Mapping).release();
   }

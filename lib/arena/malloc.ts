@@ -7,9 +7,9 @@ import { checkBoolean } from '../check.js';
 import { DmaDevice } from '../device/device.js';
 import { isSystemError, notSupported, wrongType } from '../errors.js';
 import { Arena, type ArenaOptions } from './arena.js';
+import { DEFAULT_GRANULE } from './backing.js';
 import { checkBlock, type DmaBlock, freeAll } from './block.js';
 import { BufferBacking } from './buffer-backing.js';
-import { DEFAULT_GRANULE } from './module-backing.js';
 import type { AllocateOptions } from './request.js';
 
 /** How a block of {@link dmaMalloc} is to be. */
@@ -20,8 +20,8 @@ export interface MallocOptions extends AllocateOptions {
   strict?: boolean;
 }
 
-/** A memfd or a buffer that stands for an arena which nobody made. */
-const DEFAULT_BYTE_LENGTH = 64 * 2 ** 20;
+/** A buffer that stands for an arena which nobody made, at most and at least. */
+const MOST_BUFFER_LENGTH = 64 * 2 ** 20;
 const LEAST_BUFFER_LENGTH = 2 ** 20;
 
 /** Of this environment: the default arena, once there is one. */
@@ -155,11 +155,11 @@ function ofBuffer(): Arena | undefined {
     }
     throw error;
   }
-  for (let byteLength = DEFAULT_BYTE_LENGTH; byteLength >= LEAST_BUFFER_LENGTH; byteLength /= 2) {
+  for (let byteLength = MOST_BUFFER_LENGTH; byteLength >= LEAST_BUFFER_LENGTH; byteLength /= 2) {
     try {
       const buffer = device.alloc(byteLength, { memory: 'coherent' });
       return new Arena(
-        new BufferBacking(buffer, 'iospace0', DEFAULT_GRANULE, byteLength, () => device.close()),
+        BufferBacking.create(buffer, 'iospace0', DEFAULT_GRANULE, byteLength, () => device.close()),
       );
     } catch (error) {
       if (!isSystemError(error, 'ENOMEM', 'ENOSPC', 'EDQUOT', 'EOPNOTSUPP')) {
@@ -174,10 +174,5 @@ function ofBuffer(): Arena | undefined {
 
 /** Its pages come as they are touched: this is what a program gets that said nothing. */
 function ofMemfd(): Arena {
-  return Arena.create({
-    name: 'default',
-    backing: 'memfd',
-    byteLength: DEFAULT_BYTE_LENGTH,
-    allocate: false,
-  });
+  return Arena.create({ name: 'default', backing: 'memfd', allocate: false });
 }

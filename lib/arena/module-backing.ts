@@ -8,13 +8,10 @@ import { DmaDevice } from '../device/device.js';
 import { type MemoryType, memoryTypes } from '../device/memory.js';
 import type { ReservedArena } from '../device/reserved-arena.js';
 import type { IospaceMapping } from '../device/window.js';
-import { errno, notSupported, systemError } from '../errors.js';
-import { type Backing, makeArena } from './backing.js';
+import { errno, isSystemError, notSupported, systemError } from '../errors.js';
+import { type Backing, DEFAULT_GRANULE, makeArena } from './backing.js';
 import { NO_ARENA, refusedFile } from './refusal.js';
 import type { Part } from './views.js';
-
-/** What an arena is made with, if nobody said otherwise. */
-export const DEFAULT_GRANULE = 4096;
 
 export class ModuleBacking implements Backing {
   readonly kind = 'module';
@@ -72,15 +69,7 @@ export class ModuleBacking implements Backing {
     );
   }
 
-  map(memory: MemoryType, offset: number, byteLength: number): Part {
-    return this.window(memory, offset, byteLength);
-  }
-
-  mapApart(memory: MemoryType, offset: number, byteLength: number): Part {
-    return this.window(memory, offset, byteLength);
-  }
-
-  window(memory: MemoryType, offset: number, length: number): IospaceMapping {
+  map(memory: MemoryType, offset: number, length: number): Part {
     if (memory === 'coherent') {
       throw notSupported('window', `this arena can be ${this.memoryTypes.join(', ')}, not ${memory}`);
     }
@@ -188,7 +177,7 @@ function attachOrMake(device: DmaDevice, reserved: ReservedArena, fd: number): N
       return make(device, reserved, fd, DEFAULT_GRANULE);
     } catch (error) {
       // Somebody else was first.
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) {
+      if (!isSystemError(error, 'EEXIST')) {
         throw error;
       }
     }

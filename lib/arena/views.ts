@@ -15,7 +15,7 @@ export interface Part extends MappedBytes {
 
 /** Where the parts come from. */
 export interface Parts {
-  /** Maps a range of the arena that begins on a multiple of 2 MiB, or all of it. */
+  /** A new mapping of a range of the arena, which begins with a page; over a buffer the one that there is, of all of it. */
   map(memory: MemoryType, offset: number, byteLength: number): Part;
   release(part: Part): void;
 }
