@@ -110,11 +110,7 @@ export function refusedBlock(about: About, status: number, asked: Asked): System
   const { byteLength, align, boundary, count } = asked;
   switch (status) {
     case INVALID:
-      return outOfRange(
-        'boundary',
-        `at least the ${Math.ceil(byteLength / granule) * granule} bytes that the block takes`,
-        boundary,
-      );
+      return impossible(granule, asked);
     case NO_SPACE: {
       const free = (native.answer[FREE] ?? 0) * granule;
       const longest = (native.answer[LONGEST] ?? 0) * granule;
@@ -134,6 +130,21 @@ export function refusedBlock(about: About, status: number, asked: Asked): System
     default:
       return failed(about, status, 'allocate');
   }
+}
+
+/** The error of what no place can meet. A base that is no multiple of the granule leaves granules few alignments. */
+function impossible(granule: number, { byteLength, align, boundary }: Asked): CodedError {
+  const taken = Math.ceil(byteLength / granule) * granule;
+  if (boundary > 0 && boundary < taken) {
+    return outOfRange('boundary', `at least the ${taken} bytes that the block takes`, boundary);
+  }
+  return boundary > 0 && align === 1
+    ? outOfRange(
+        'boundary',
+        `more than the ${taken} bytes of the block, which begins at no multiple of them`,
+        boundary,
+      )
+    : outOfRange('align', 'one that a granule of this arena has, by its address', align);
 }
 
 export function refusedTag(about: About, status: number): SystemError {

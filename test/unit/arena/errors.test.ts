@@ -14,6 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { refusedBlock } from '../../../lib/arena/refusal.js';
 import { binding } from '../../../lib/binding.js';
 import { type AllocateOptions, Arena, type ArenaOptions, DmaDevice, dmaFree } from '../../../lib/index.js';
 import * as raw from '../../../lib/raw.js';
@@ -471,6 +472,35 @@ test.skipIf(MAX_LENGTH > 2 ** 33)(
     expect(large.arena.stats()).toMatchObject({ used: 0, blocks: 0 });
   },
 );
+
+test('an alignment that no address of the arena has is refused as one, whatever the boundary', () => {
+  const fd = raw.memfdCreate('iospace-test', raw.constants.MFD_ALLOW_SEALING);
+  const native = binding().createArena(fd, {
+    granule: 65_536,
+    granules: 16,
+    memoryBytes: 16 * 65_536,
+    kind: 5,
+    reclaims: false,
+    allocate: false,
+    physicalAddress: 0n,
+    maxBlocks: 0,
+    name: 'odd',
+  });
+  raw.close(fd);
+  if ('fault' in native) {
+    expect.fail(`fault ${native.fault}`);
+  }
+  native.setBase(4096n);
+  const about = { name: 'odd', granule: 65_536, native };
+  const refusal = (align: number, boundary: number) =>
+    refusedBlock(about, native.allocate(1, align, boundary, 0), { byteLength: 1, align, boundary, count: 1 });
+  expect(native.allocate(1, 4096, 0, 0)).toBe(0);
+  expect(refusal(8192, 0).message).toMatch(/ for align, got 8192/);
+  expect(refusal(8192, 131_072).message).toMatch(/ for align, got 8192/);
+  expect(refusal(1, 65_536).message).toMatch(/more than the 65536 .* for boundary, got 65536/);
+  expect(refusal(1, 4096).message).toMatch(/at least the 65536 .* for boundary, got 4096/);
+  native.close();
+});
 
 describe('an arena that devices reach, with a limit', () => {
   let fd: number;
