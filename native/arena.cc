@@ -20,7 +20,7 @@ using arena::Code;
 using arena::Outcome;
 using arena::SharedArena;
 
-/// The elements of `answer`, in the order of lib/binding.ts.
+/// The elements of `answer`, in the order of lib/binding.ts; lib/arena/refusal.ts has their places.
 enum Element : std::uint8_t { kStart, kLength, kSerial, kOwner, kTag, kFree, kLongest, kError, kElements };
 
 /// One attachment, as its functions share it.

@@ -36,7 +36,7 @@
 
 namespace iospace::arena {
 
-/// Where the memory of an arena is.
+/// Where the memory of an arena is. The numbers stand in the header, and in lib/arena/backing.ts.
 enum class Kind : std::uint32_t {
   kShm = 1,    ///< In the file, which has a name in /dev/shm.
   kMemfd,      ///< In the file, a memfd. Create() seals it against shrinking and growing.
@@ -71,7 +71,7 @@ struct Description {
   std::string name;
 };
 
-/// What is wrong with a file that is to be an arena.
+/// What is wrong with a file that is to be an arena. lib/arena/refusal.ts has the same numbers, from 0.
 enum class Fault : std::uint8_t {
   kNone,      ///< The system call failed.
   kCreation,  ///< EINVAL: no arena can be so (shape, memory shorter than its granules, name).
@@ -94,7 +94,7 @@ struct Refusal {
   std::uint64_t found = 0;
 };
 
-/// How a call ended. The numbers are those that lib/binding.ts knows.
+/// How a call ended. The numbers are those of lib/arena/refusal.ts.
 enum class Code : std::uint8_t {
   kDone = 0,
   kInvalid = 1,        ///< Nothing can meet the request.
