@@ -11,7 +11,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { Arena } from 'iospace';
 
-const FRAME = 640 * 480;
+const FRAME = 320 * 200;
 const ROLE = 'IOSPACE_EXAMPLE_ARENA';
 
 /** Where a block is: all that one process tells the other. */
@@ -91,7 +91,7 @@ if (shared !== undefined) {
   using arena = Arena.attach(target);
   await parent(arena);
 } else {
-  using arena = Arena.create({ name: `example-${process.pid}`, byteLength: 16 << 20 });
+  using arena = Arena.create({ name: `example-${process.pid}`, byteLength: 4 << 20 });
   try {
     await parent(arena);
   } finally {
