@@ -726,6 +726,18 @@ std::uint64_t Books::RepairTruth(std::uint64_t& blocks) {
   return count;
 }
 
+/// What a word of a level is to be: which of the 64 below it are not empty.
+std::uint64_t Books::LevelBits(std::size_t level, std::uint64_t index) const {
+  const std::uint64_t below = level == 0 ? word_count_ + 1 : level_words_[level - 1];
+  std::uint64_t bits = 0;
+  for (std::uint64_t bit = 0; bit < std::min(kBits, below - index * kBits); ++bit) {
+    const std::uint64_t child = index * kBits + bit;
+    const std::uint64_t word = level == 0 ? words_[child].used : levels_[level - 1][child];
+    bits |= static_cast<std::uint64_t>(word != 0) << bit;
+  }
+  return bits;
+}
+
 void Books::Repair() {
   Begin();
   std::uint64_t blocks = 0;
@@ -735,14 +747,8 @@ void Books::Repair() {
   if (used > header_->most_used) Note(header_->most_used, used);
 
   for (std::size_t level = 0; level < level_count_; ++level) {
-    const std::uint64_t below = level == 0 ? word_count_ + 1 : level_words_[level - 1];
     for (std::uint64_t index = 0; index < level_words_[level]; ++index) {
-      std::uint64_t bits = 0;
-      for (std::uint64_t bit = 0; bit < std::min(kBits, below - index * kBits); ++bit) {
-        const std::uint64_t child = index * kBits + bit;
-        const std::uint64_t word = level == 0 ? words_[child].used : levels_[level - 1][child];
-        bits |= static_cast<std::uint64_t>(word != 0) << bit;
-      }
+      const std::uint64_t bits = LevelBits(level, index);
       if (levels_[level][index] != bits) Note(levels_[level][index], bits);
     }
   }
@@ -810,15 +816,8 @@ Differences Books::Check() const {
   if (header_->most_used < used_count) verdict.Report(Part::kCounts, 2, used_count, header_->most_used);
 
   for (std::size_t level = 0; level < level_count_; ++level) {
-    const std::uint64_t below = level == 0 ? word_count_ + 1 : level_words_[level - 1];
     for (std::uint64_t index = 0; index < level_words_[level]; ++index) {
-      std::uint64_t bits = 0;
-      for (std::uint64_t bit = 0; bit < std::min(kBits, below - index * kBits); ++bit) {
-        const std::uint64_t child = index * kBits + bit;
-        const std::uint64_t word = level == 0 ? words_[child].used : levels_[level - 1][child];
-        bits |= static_cast<std::uint64_t>(word != 0) << bit;
-      }
-      verdict.Compare(Part::kLevels, index, bits, levels_[level][index]);
+      verdict.Compare(Part::kLevels, index, LevelBits(level, index), levels_[level][index]);
     }
   }
 

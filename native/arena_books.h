@@ -205,6 +205,7 @@ class Books {
   Place Find(const Request& request);
 
   std::uint64_t RepairTruth(std::uint64_t& blocks);
+  std::uint64_t LevelBits(std::size_t level, std::uint64_t index) const;
 
   Shape shape_;
   Header* header_ = nullptr;
