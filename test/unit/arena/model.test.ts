@@ -3,6 +3,7 @@
  * What fails is repeated with `IOSPACE_SEED`, the number in its message.
  */
 import { constants as limits } from 'node:buffer';
+import { readSync } from 'node:fs';
 import fc, { type Command } from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { AllocateOptions, Arena, ArenaOptions, DmaBlock } from '../../../lib/index.js';
@@ -318,9 +319,9 @@ function free(which: number, how: 'method' | 'arena' | 'dispose'): Call {
     (world) => {
       const start = world.pick(which) as number;
       const owner = world.ownerOf(start);
-      const { guard } = world.held.get(start) as Held;
+      const { guard, stamp } = world.held.get(start) as Held;
       const block = world.release(start);
-      const kept = guard ? block.bytes : undefined;
+      const kept = guard && stamp !== undefined ? block.bytes : undefined;
       if (how === 'method') {
         block.free();
       } else if (how === 'arena') {
@@ -549,23 +550,55 @@ test.each([
   );
 });
 
-test('a sparse arena of 64 GiB in pages is filled, and every block is its own', () => {
+/** Where the file of an arena has its memory, as its header says. */
+function memoryOffset(fd: number): number {
+  const header = Buffer.alloc(56);
+  readSync(fd, header, 0, header.length, 0);
+  return Number(header.readBigUInt64LE(48));
+}
+
+test.each([
+  ['less than a page', 100],
+  ['a quarter of a GiB', 2 ** 28 + 4096],
+  ['more than 1 GiB', 2 ** 30 + 4096],
+  ['more than 3 GiB', 3 * 2 ** 30 + 4096],
+])('blocks of %s lie where they say, all over a sparse arena of 64 GiB', (_what, byteLength) => {
   using made = memfd.make({ byteLength: SPARSE, granule: 4096, allocate: false });
   using other = made.attach();
-  const length = 3 * 2 ** 30 + 4096;
-  const blocks = Array.from({ length: Math.floor(SPARSE / length) }, () => made.arena.allocate(length));
-  const rest = made.arena.stats().free;
-  blocks.push(made.arena.allocate(rest));
-  expect(made.arena.stats()).toMatchObject({ used: SPARSE, free: 0, longestFree: 0, fragmentation: 0 });
-  expect(() => other.allocate(1)).toThrow(/^ENOSPC: /);
+  const { arena } = made;
+  const begin = memoryOffset(arena.fd);
+  const blocks: DmaBlock[] = [];
+  if (byteLength < 4096) {
+    // At both sides of each GiB.
+    const fillers = Array.from({ length: 64 }, () => {
+      const filler = arena.allocate(2 ** 30 - 8192, { align: 2 ** 30 });
+      blocks.push(arena.allocate(byteLength), other.allocate(byteLength));
+      return filler;
+    });
+    arena.freeMany(fillers);
+  } else {
+    const count = Math.floor(SPARSE / byteLength);
+    blocks.push(...Array.from({ length: count }, () => arena.allocate(byteLength)));
+    blocks.push(other.allocate(arena.stats().free));
+    expect(arena.stats()).toMatchObject({ used: SPARSE, free: 0, longestFree: 0, fragmentation: 0 });
+    expect(() => other.allocate(1)).toThrow(/^ENOSPC: /);
+  }
   blocks.forEach(({ bytes }, index) => {
-    bytes[0] = index + 1;
-    bytes[bytes.length - 1] = index + 101;
+    bytes[0] = 1 + (index % 100);
+    bytes[bytes.length - 1] = 101 + (index % 100);
   });
-  blocks.forEach(({ bytes }, index) => {
-    expect([bytes[0], bytes[bytes.length - 1]]).toEqual([index + 1, index + 101]);
+  const found = Buffer.alloc(1);
+  blocks.forEach(({ bytes, offset, byteLength: length }, index) => {
+    expect([bytes[0], bytes[length - 1]]).toEqual([1 + (index % 100), 101 + (index % 100)]);
+    // Not by a mapping.
+    readSync(arena.fd, found, 0, 1, begin + offset);
+    expect(found[0]).toBe(1 + (index % 100));
+    readSync(arena.fd, found, 0, 1, begin + offset + length - 1);
+    expect(found[0]).toBe(101 + (index % 100));
   });
-  made.arena.freeMany(blocks);
+  for (const block of blocks) {
+    block.free();
+  }
   expect(other.stats()).toMatchObject({ used: 0, free: SPARSE, longestFree: SPARSE });
 });
 
