@@ -483,6 +483,7 @@ void TestKills(std::uint64_t seed) {
   Blocks own;
   for (int run = 0; run < 100; ++run) {
     std::vector<pid_t> others;
+    others.reserve(2);
     for (int i = 0; i < 2; ++i) {
       others.push_back(
           Start([&] { Hammer(*Expect(SharedArena::Attach(file.get())), random() + others.size()); }));
@@ -667,7 +668,7 @@ void TestFull(std::uint64_t) {
   if (::unshare(user == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0 ||
       ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
       ::mount("arena", "/mnt", "tmpfs", 0, "size=1m") != 0) {
-    Skip("a file system of its own: " + std::string(std::strerror(errno)));
+    Skip("no file system of its own here: errno " + std::to_string(errno));
   }
   const FileDescriptor file(::open("/mnt", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
   EXPECT(file.get() >= 0, "errno %d", errno);
