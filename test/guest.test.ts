@@ -80,7 +80,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
     expect(stderr).toContain('first at byte 1234');
   });
   test('examples/acquire.ts', (context) => passes(context, ['node', acquire], 60));
-  test('examples/arena.ts', (context) => passes(context, ['node', arena], 60));
+  test('examples/arena.ts', (context) => passes(context, ['node', arena], 120));
   test.for(programs)('test/guest/%s', (name, context) =>
     passes(context, ['node', `${root}build/guest/${name}`], 120),
   );

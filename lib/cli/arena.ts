@@ -81,8 +81,7 @@ function withArena<T>(name: string, use: (arena: Arena) => T): T {
 }
 
 /** What an arena holds, but for our own attachment, which is there to look. */
-function statsOf(arena: Arena): ArenaStats {
-  const stats = arena.stats();
+function statsOf(arena: Arena, stats = arena.stats()): ArenaStats {
   return { ...stats, byOwner: stats.byOwner.filter(({ owner }) => owner !== arena.owner) };
 }
 
@@ -168,7 +167,8 @@ function check(name: string): number {
 
 function dump(name: string): number {
   return withArena(name, (arena) => {
-    printJson(arena.dump());
+    const all = arena.dump();
+    printJson({ ...all, stats: statsOf(arena, all.stats) });
     return 0;
   });
 }

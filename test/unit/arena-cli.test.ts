@@ -388,7 +388,11 @@ describe('iospace arena', { timeout: 30_000 }, () => {
     const { code, stdout } = await iospace(['dump', name]);
     expect([code, JSON.parse(stdout)]).toMatchObject([
       0,
-      { name, blocks: [{ offset: block.offset, byteLength: 8192, owner: arena.owner, tag: 'frame' }] },
+      {
+        name,
+        stats: { byOwner: [{ owner: arena.owner, blocks: 1 }] },
+        blocks: [{ offset: block.offset, byteLength: 8192, owner: arena.owner, tag: 'frame' }],
+      },
     ]);
   });
 
