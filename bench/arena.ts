@@ -22,7 +22,7 @@ interface Program {
   command: [string, ...string[]];
 }
 
-/** A measure of the issue that asked for this. */
+/** What a figure is to be, beside what it is. */
 interface Measure {
   says: string;
   value: number;

@@ -183,10 +183,11 @@ export interface NativeArenaCreation {
   name: string;
 }
 
-export interface NativeArenaDescription extends Omit<NativeArenaCreation, 'allocate'> {
+/** What an arena was made with, as far as anybody here asks. */
+export interface NativeArenaDescription
+  extends Pick<NativeArenaCreation, 'granule' | 'granules' | 'kind' | 'maxBlocks' | 'name'> {
   /** Where in the file the memory begins; 0 where it is elsewhere. */
   memoryOffset: number;
-  booksBytes: number;
 }
 
 /** Why a file is no arena. */

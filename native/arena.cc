@@ -329,12 +329,8 @@ Napi::Object Describe(Napi::Env env, const arena::Description& about) {
   Napi::Object description = Napi::Object::New(env);
   description["granule"] = Number(env, about.shape.granule);
   description["granules"] = Number(env, about.shape.granules);
-  description["memoryBytes"] = Number(env, about.memory_bytes);
   description["memoryOffset"] = Number(env, about.memory_offset);
-  description["booksBytes"] = Number(env, about.books_bytes);
   description["kind"] = Number(env, static_cast<std::uint64_t>(about.kind));
-  description["reclaims"] = Napi::Boolean::New(env, about.reclaims);
-  description["physicalAddress"] = Napi::BigInt::New(env, about.physical_address);
   description["maxBlocks"] = Number(env, about.max_blocks);
   description["name"] = Napi::String::New(env, about.name);
   return description;

@@ -22,7 +22,7 @@ export const PREFIX = 'iospace-arena.';
 const MAX_NAME_LENGTH = 63;
 
 /** How a new arena is to be made. */
-export interface FileRequest {
+interface FileRequest {
   readonly kind: 'shm' | 'memfd' | 'hugepages';
   readonly granule: number;
   /** Whole granules. */

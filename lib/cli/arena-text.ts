@@ -150,7 +150,7 @@ export function isUnicode({ LC_ALL, LC_CTYPE, LANG }: Record<string, string | un
 }
 
 /** How a map is drawn. */
-export interface MapLook {
+interface MapLook {
   /** How many columns there are. */
   columns: number;
   /** Whether no sign may be outside of ASCII. */
