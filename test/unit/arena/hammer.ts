@@ -92,6 +92,9 @@ const heard = (): Promise<unknown> =>
     parentPort?.once('message', resolve) ?? process.once('message', resolve);
   });
 
+// Nobody is there any more to end it.
+process.once('disconnect', () => process.exit());
+
 for (let operations = 0; operations < 20; operations++) {
   operate();
 }
