@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import {
   Arena,
@@ -17,7 +18,7 @@ import {
   type WindowType,
 } from 'iospace';
 import type { Owned } from './arena-owner.js';
-import { eventually, kill, start } from './children.js';
+import { eventually, start } from './children.js';
 import { counters, DEVICE_MEMORY_LENGTH, findEdu, fromDevice, NOTHING, openEdu, toDevice } from './edu.js';
 import { loadAgain, unload } from './module.js';
 import { type DeviceMapping, isFilledWith, mapped, pageSize, witness, words } from './witness.js';
@@ -69,7 +70,7 @@ function exhaust(arena: Arena): void {
   assert.throws(() => arena.allocate(1), { code: 'ENOSPC' });
 }
 
-/** A mount namespace, /dev/shm and process numbers of its own. */
+/** A mount namespace, /dev/shm and process numbers of its own: such as are nobody's outside. */
 const container = {
   execPath: '/bin/unshare',
   execArgv: [
@@ -79,25 +80,32 @@ const container = {
     '--mount-proc',
     'sh',
     '-c',
-    'mount -t tmpfs none /dev/shm && node "$0" "$@"; exit $?',
+    'echo 20000 > /proc/sys/kernel/ns_last_pid && mount -t tmpfs none /dev/shm && node "$0" "$@"; exit $?',
   ],
 };
 
-async function startOwner(tag: string, options = {}): Promise<{ child: ChildProcess; owned: Owned }> {
-  const { child, said } = await start('arena-owner.js', [NAME, 2, 3 * pageSize, tag], options);
-  assert.ok(typeof said === 'object' && said !== null, String(said));
-  return { child, owned: said as Owned };
+interface Owner extends Owned {
+  child: ChildProcess;
 }
 
-/** Lets a process end by itself. */
-async function end(child: ChildProcess): Promise<void> {
-  const exit = once(child, 'exit');
-  child.disconnect();
-  await exit;
+/** A process with two blocks, in a container. */
+async function startOwner(tag: string): Promise<Owner> {
+  const { child, said } = await start('arena-owner.js', [NAME, 2, 3 * pageSize, tag], container);
+  assert.ok(typeof said === 'object' && said !== null, String(said));
+  return { child, ...(said as Owned) };
+}
+
+/** Lets a process end by itself, unless it has. */
+async function end({ child }: Owner): Promise<void> {
+  if (child.connected) {
+    const exit = once(child, 'exit');
+    child.disconnect();
+    await exit;
+  }
 }
 
 /** By itself, with SIGKILL. */
-async function die(child: ChildProcess): Promise<void> {
+async function die({ child }: Owner): Promise<void> {
   const exit = once(child, 'exit');
   child.send('die');
   await exit;
@@ -269,61 +277,85 @@ describe("the library's arena over the module's", { skip }, () => {
     }
   });
 
-  describe('with another process', () => {
+  describe('with processes in two containers', () => {
     let arena: Arena;
-    let child: ChildProcess;
-    let owned: Owned;
+    let living: Owner;
+    let dying: Owner;
 
     before(async () => {
-      ({ child, owned } = await startOwner('theirs'));
+      [living, dying] = await Promise.all([startOwner('living'), startOwner('dying')]);
     });
-    after(() => kill(child));
+    after(() => end(living));
     beforeEach(() => {
       arena = Arena.attach(NAME);
     });
     afterEach(() => arena.close());
 
-    /** What the other process has written into its blocks. */
-    function assertKept(): void {
+    /** What a process has written into its blocks. */
+    function assertKept({ offsets }: Owner): void {
       using opened = openReserved();
-      for (const offset of owned.offsets) {
+      for (const offset of offsets) {
         using window = opened.reserved.window(typeOf(arena), { offset, length: 3 * pageSize });
         assert.ok(isFilledWith(window.bytes, 0xa5));
       }
     }
 
-    test('both have blocks of their own, and each sees those of the other', async () => {
+    test('all have blocks of their own, and see those of the others', async () => {
+      // Their numbers are the same, and nobody's here.
+      assert.equal(living.pid, dying.pid);
+      assert.ok(!existsSync(`/proc/${living.pid}`));
       const block = arena.allocate(2 * pageSize, { tag: 'mine' });
       block.bytes.fill(0x3c);
-      const mine = arena.blockAt(block.physicalAddress);
-      assert.equal(owned.offsets.length, 2);
-      for (const offset of owned.offsets) {
-        const theirs = arena.blockAt(arena.physicalAddress + BigInt(offset));
-        assert.deepEqual([theirs.offset, theirs.byteLength, theirs.tag], [offset, 3 * pageSize, 'theirs']);
-        assert.notEqual(theirs.owner, mine.owner);
-        assert.ok(offset >= mine.offset + mine.byteLength || offset + theirs.byteLength <= mine.offset);
-        assert.throws(() => arena.free(theirs.address), { code: 'EPERM' });
+      const all = [block.offset, ...living.offsets, ...dying.offsets];
+      const known = all.map((offset) => arena.blockAt(arena.physicalAddress + BigInt(offset)));
+      assert.deepEqual(
+        known.map(({ offset, byteLength, tag }) => ({ offset, byteLength, tag })),
+        [
+          { offset: block.offset, byteLength: 2 * pageSize, tag: 'mine' },
+          ...living.offsets.map((offset) => ({ offset, byteLength: 3 * pageSize, tag: 'living' })),
+          ...dying.offsets.map((offset) => ({ offset, byteLength: 3 * pageSize, tag: 'dying' })),
+        ],
+      );
+      assert.equal(new Set(known.map(({ owner }) => owner)).size, 3);
+      // Each begins behind the end of the one before.
+      known.sort((a, b) => a.offset - b.offset);
+      for (const [index, { offset, byteLength }] of known.slice(0, -1).entries()) {
+        assert.ok(offset + byteLength <= (known[index + 1]?.offset ?? 0));
       }
-      assertKept();
-      child.send(block.offset + 7);
-      const [byte] = await once(child, 'message');
-      assert.equal(byte, 0x3c);
+      for (const owner of [living, dying]) {
+        assertKept(owner);
+        const [first = 0] = owner.offsets;
+        assert.throws(() => arena.free(arena.physicalAddress + BigInt(first)), { code: 'EPERM' });
+        owner.child.send(block.offset + 7);
+        const [byte] = await once(owner.child, 'message');
+        assert.equal(byte, 0x3c);
+      }
       block.free();
     });
 
-    test('once it is killed, its blocks stay until somebody sweeps', async () => {
+    test('the blocks of one that is killed stay until somebody sweeps; who lives keeps its own', async () => {
       assert.equal(arena.sweep().blocks, 0);
-      await kill(child);
-      const owner = () => arena.stats().byOwner.find(({ pid }) => pid === owned.pid);
-      assert.ok(await eventually(() => owner()?.alive === false));
+      await die(dying);
+      const dead = () => arena.stats().byOwner.filter(({ alive }) => !alive);
+      assert.ok(await eventually(() => dead().length === 1));
       // Not even where there is no room.
       exhaust(arena);
-      assert.equal(owner()?.blocks, 2);
-      assertKept();
+      assert.deepEqual(
+        dead().map(({ pid, blocks }) => ({ pid, blocks })),
+        [{ pid: dying.pid, blocks: 2 }],
+      );
+      assertKept(dying);
       assert.deepEqual(arena.sweep(), { blocks: 2, bytes: 6 * pageSize, owners: 1 });
-      assert.equal(owner(), undefined);
+      assert.deepEqual([blocksOf(arena, 'dying'), blocksOf(arena, 'living')], [0, 2]);
       assert.equal(arena.stats().free, 6 * pageSize);
+      assertKept(living);
       assert.deepEqual(arena.check(), []);
+    });
+
+    test('those of one that has ended, too', async () => {
+      await end(living);
+      assert.ok(await eventually(() => arena.sweep().blocks === 2));
+      assert.equal(arena.stats().blocks, 0);
     });
   });
 
@@ -344,37 +376,6 @@ describe("the library's arena over the module's", { skip }, () => {
     using window = opened.reserved.window(typeOf(again), { offset, length: 2 * pageSize });
     assert.ok(isFilledWith(window.bytes, 0x77));
     assert.deepEqual(again.sweep(), { blocks: 1, bytes: 2 * pageSize, owners: 1 });
-  });
-
-  test('in containers: who lives keeps its blocks, though its pid means nothing here', async () => {
-    using opened = openReserved();
-    using arena = Arena.attach(NAME);
-    const [living, dying] = await Promise.all([
-      startOwner('living', container),
-      startOwner('dying', container),
-    ]);
-    try {
-      // Both see the same arena, and one pid.
-      assert.equal(living.owned.pid, dying.owned.pid);
-      assert.notEqual(living.child.pid, living.owned.pid);
-      assert.equal(new Set([...living.owned.offsets, ...dying.owned.offsets]).size, 4);
-      assert.equal(arena.sweep().blocks, 0);
-      await die(dying.child);
-      const dead = () => arena.stats().byOwner.filter(({ alive }) => !alive);
-      assert.ok(await eventually(() => dead().length === 1));
-      assert.equal(blocksOf(arena, 'dying'), 2);
-      assert.deepEqual(arena.sweep(), { blocks: 2, bytes: 6 * pageSize, owners: 1 });
-      assert.equal(blocksOf(arena, 'living'), 2);
-      for (const offset of living.owned.offsets) {
-        using window = opened.reserved.window(typeOf(arena), { offset, length: 3 * pageSize });
-        assert.ok(isFilledWith(window.bytes, 0xa5));
-      }
-      living.child.send(0);
-      await once(living.child, 'message');
-    } finally {
-      await end(living.child);
-    }
-    assert.deepEqual(arena.sweep(), { blocks: 2, bytes: 6 * pageSize, owners: 1 });
   });
 
   test('loaded again: its books are new, and keep to arena_reserve and arena_max_blocks', () => {
