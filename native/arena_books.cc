@@ -101,10 +101,10 @@ std::uint64_t Fit(const Request& request, std::uint64_t granule, std::uint64_t f
   const std::uint64_t bytes = request.length * granule;
   std::uint64_t at = from;
   for (int moved = 0; moved < 2; ++moved) {
-    std::uint64_t address = request.phase + at * granule;
+    std::uint64_t address = request.base + at * granule;
     at += (Up(address, request.align) - address) / granule;
     if (request.boundary == 0) return at;
-    address = request.phase + at * granule;
+    address = request.base + at * granule;
     const std::uint64_t next = Up(address + 1, request.boundary);
     if (next - address >= bytes) return at;
     at += DivideUp(next - address, granule);
@@ -119,14 +119,14 @@ bool IsConstrained(const Request& request, std::uint64_t granule) {
 bool IsPossible(const Request& request, const Shape& shape) {
   const bool numbers =
       request.length > 0 && IsPower(request.align) && (request.boundary == 0 || IsPower(request.boundary));
-  if (!numbers || request.phase > (std::uint64_t{1} << 63)) return false;
-  if ((request.phase & (std::min(request.align, shape.granule) - 1)) != 0) return false;
+  if (!numbers || request.base > (std::uint64_t{1} << 63)) return false;
+  if ((request.base & (std::min(request.align, shape.granule) - 1)) != 0) return false;
   if (request.boundary == 0 || request.length > shape.granules) return true;
   const std::uint64_t bytes = request.length * shape.granule;
   if (bytes > request.boundary) return false;
   // Where addresses are not multiples of a granule, a block that fills its boundary would have to be.
-  return request.boundary < shape.granule || request.phase % shape.granule == 0 ||
-         bytes + request.phase % shape.granule <= request.boundary;
+  return request.boundary < shape.granule || request.base % shape.granule == 0 ||
+         bytes + request.base % shape.granule <= request.boundary;
 }
 
 }  // namespace

@@ -43,6 +43,9 @@
 
 namespace iospace::arena {
 
+/// Granules of one word of the bitmaps: what the records have one list for.
+inline constexpr std::uint64_t kLeaf = 64;
+
 /// What the books are about. At most 2^30 granules, each a power of two from 64 bytes.
 struct Shape {
   std::uint64_t granule = 0;   ///< Bytes.
@@ -54,7 +57,8 @@ enum class Damage : std::uint8_t { kShape, kMagic, kVersion, kAbi, kChecksum, kS
 
 enum class Status : std::uint8_t {
   kOk,
-  kInvalid,  ///< Nothing can meet the request: zero, no power of two, longer than its boundary, an odd phase.
+  kInvalid,  ///< Nothing can meet the request: zero, no power of two, longer than its boundary, an alignment
+             ///< that no granule has from this base.
   kNoSpace,  ///< `length` is that of the longest free run.
   kNotAllocated,  ///< The granule is in no block.
   kInside,        ///< The granule is not the first of its block, which the answer has.
@@ -66,7 +70,7 @@ struct Request {
   std::uint64_t length = 1;    ///< Granules.
   std::uint64_t align = 1;     ///< Bytes, a power of two: of the bus address.
   std::uint64_t boundary = 0;  ///< Bytes, a power of two that no block may cross on the bus; 0 for none.
-  std::uint64_t phase = 0;     ///< The bus address of the arena's first granule.
+  std::uint64_t base = 0;      ///< The bus address of the arena's first granule.
 };
 
 struct Answer {

@@ -9,15 +9,13 @@
 namespace iospace::arena {
 namespace {
 
-constexpr std::uint64_t kBits = 64;
-
 // An entry: 6 bits granule in its leaf, 10 owner, 12 tag, 4 zero, 32 serial. Zero is none.
 constexpr std::uint64_t Pack(std::uint64_t granule, const Record& record) {
-  return granule % kBits | static_cast<std::uint64_t>(record.owner) << 6 |
+  return granule % kLeaf | static_cast<std::uint64_t>(record.owner) << 6 |
          static_cast<std::uint64_t>(record.tag) << 16 | static_cast<std::uint64_t>(record.serial) << 32;
 }
 constexpr std::uint64_t GranuleOf(std::uint64_t entry) {
-  return entry & (kBits - 1);
+  return entry & (kLeaf - 1);
 }
 constexpr Record RecordOf(std::uint64_t entry) {
   return {static_cast<std::uint32_t>(entry >> 6) & kMostOwners,
@@ -28,7 +26,7 @@ constexpr bool IsPossible(const Record& record) {
 }
 
 constexpr std::uint64_t LeavesOf(std::uint64_t granules) {
-  return (granules + kBits - 1) / kBits;
+  return (granules + kLeaf - 1) / kLeaf;
 }
 
 }  // namespace
@@ -74,12 +72,12 @@ void Records::AddRoom(std::span<std::byte> room) {
 
 Records::Place Records::Find(std::uint64_t granule) const {
   using State = Place::State;
-  std::uint32_t* link = &heads_[granule / kBits];
+  std::uint32_t* link = &heads_[granule / kLeaf];
   for (std::size_t count = 0; *link != 0; ++count) {
     if (count == kMostNodes || !IsNode(*link)) return {State::kDamaged, {}};
     Node& node = NodeAt(*link);
     for (std::uint64_t& entry : node.entries) {
-      if (entry == 0 || GranuleOf(entry) != granule % kBits) continue;
+      if (entry == 0 || GranuleOf(entry) != granule % kLeaf) continue;
       const Record record = RecordOf(entry);
       return {IsPossible(record) ? State::kFound : State::kDamaged, record, link, &entry};
     }
@@ -91,7 +89,7 @@ Records::Place Records::Find(std::uint64_t granule) const {
 std::optional<Record> Records::Add(std::uint64_t granule, std::uint32_t owner, std::uint32_t tag) {
   const std::uint32_t serial = std::max(state_->serial + 1, 1U);
   const Record record{owner, tag, serial};
-  std::uint32_t& head = heads_[granule / kBits];
+  std::uint32_t& head = heads_[granule / kLeaf];
   std::size_t count = 0;
   for (std::uint32_t number = head; number != 0; number = NodeAt(number).next) {
     if (count++ == kMostNodes || !IsNode(number)) return std::nullopt;
@@ -181,7 +179,7 @@ void Records::Repair(Books& books, std::uint32_t tags, std::span<std::uint32_t> 
     const std::uint64_t blocks = books.BlocksIn(leaf);
     std::uint64_t missing = blocks & ~RepairLeaf(leaf, blocks, tags, by_owner);
     for (; missing != 0; missing &= missing - 1) {
-      books.Free(leaf * kBits + static_cast<std::uint64_t>(std::countr_zero(missing)));
+      books.Free(leaf * kLeaf + static_cast<std::uint64_t>(std::countr_zero(missing)));
     }
   }
   // From the end, so that the lowest are taken first.
@@ -226,7 +224,7 @@ RecordDifferences Records::Check(const Books& books, std::uint32_t tags,
         if (entry == 0) continue;
         ++entries;
         const Record record = RecordOf(entry);
-        const std::uint64_t granule = leaf * kBits + GranuleOf(entry);
+        const std::uint64_t granule = leaf * kLeaf + GranuleOf(entry);
         const std::uint64_t bit = std::uint64_t{1} << GranuleOf(entry);
         if ((blocks & bit) == 0 || (recorded & bit) != 0 || !IsPossible(record)) {
           report(RecordPart::kEntries, granule, 0, entry);
@@ -238,7 +236,7 @@ RecordDifferences Records::Check(const Books& books, std::uint32_t tags,
       }
       if (entries == 0) report(RecordPart::kNodes, number, 1, 0);
     }
-    if (recorded != blocks) report(RecordPart::kEntries, leaf * kBits, blocks, recorded);
+    if (recorded != blocks) report(RecordPart::kEntries, leaf * kLeaf, blocks, recorded);
   }
 
   for (std::uint32_t number = state_->free; number != 0; number = NodeAt(number).next) {

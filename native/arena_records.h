@@ -79,7 +79,7 @@ class Records {
   void AddRoom(std::span<std::byte> room);
 
   /// Fetches what Find() needs first.
-  void Prefetch(std::uint64_t granule) const { __builtin_prefetch(&heads_[granule / 64]); }
+  void Prefetch(std::uint64_t granule) const { __builtin_prefetch(&heads_[granule / kLeaf]); }
 
   /// The record of the block that starts there.
   Place Find(std::uint64_t granule) const;
@@ -101,7 +101,7 @@ class Records {
  private:
   static constexpr std::size_t kEntries = 7;
   /// Nodes that one leaf can come to have.
-  static constexpr std::size_t kMostNodes = (64 + kEntries - 1) / kEntries;
+  static constexpr std::size_t kMostNodes = (kLeaf + kEntries - 1) / kEntries;
 
   struct Node {
     std::uint32_t next;

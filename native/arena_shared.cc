@@ -30,7 +30,6 @@ constexpr std::uint32_t kAbi = (std::endian::native == std::endian::little ? 1U 
                                static_cast<std::uint32_t>(sizeof(void*) * 8) << 8 | sizeof(pthread_mutex_t);
 
 constexpr std::uint64_t kLine = 64;
-constexpr std::uint64_t kLeaf = 64;
 constexpr std::uint64_t kMebibyte = std::uint64_t{1} << 20;
 constexpr std::size_t kLongestName = 63;
 constexpr std::size_t kLongestTag = 47;

@@ -75,7 +75,7 @@ class Model {
 
   bool Fits(const Request& request, std::uint64_t start) const {
     if (start + request.length > shape_.granules) return false;
-    const std::uint64_t address = request.phase + start * shape_.granule;
+    const std::uint64_t address = request.base + start * shape_.granule;
     if (address % request.align != 0) return false;
     const std::uint64_t last = address + request.length * shape_.granule - 1;
     if (request.boundary != 0 && address / request.boundary != last / request.boundary) return false;
@@ -141,8 +141,8 @@ Request RandomRequest(Random& random, const Shape& shape) {
   request.length = 1 + Below(random, std::min(most, shape.granules + 1));
   if (Below(random, 4) != 0) return request;
   request.align = std::uint64_t{1} << Below(random, 20);
-  request.phase = Below(random, 64) * 4096;
-  if (Below(random, 4) == 0) request.phase += Below(random, 4) * shape.granule / 4;
+  request.base = Below(random, 64) * 4096;
+  if (Below(random, 4) == 0) request.base += Below(random, 4) * shape.granule / 4;
   if (Below(random, 2) == 0) request.boundary = std::uint64_t{1} << (8 + Below(random, 14));
   return request;
 }
