@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -404,6 +405,8 @@ pid_t Start(const std::function<void()>& run) {
   const pid_t pid = ::fork();
   EXPECT(pid >= 0, "errno %d", errno);
   if (pid == 0) {
+    // Not to be left behind by a test that failed.
+    EXPECT(::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0, "errno %d", errno);
     run();
     std::_Exit(0);
   }
