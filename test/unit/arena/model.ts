@@ -73,9 +73,21 @@ export class Model {
     const address = this.base + start * this.granule;
     const bytes = length * this.granule;
     return (
+      Number.isInteger(start) &&
       address % align === 0 &&
       (boundary === 0 || Math.floor(address / boundary) === Math.floor((address + bytes - 1) / boundary))
     );
+  }
+
+  /** Whether a block may lie anywhere, were all free. */
+  isPossible(request: Constraints): boolean {
+    const places = Math.max(request.align, request.boundary) / this.granule;
+    for (let start = 0; start <= places; start++) {
+      if (this.fits(start, request)) {
+        return true;
+      }
+    }
+    return false;
   }
 
   /** The lowest place of a run, from `from` on. */
