@@ -206,10 +206,7 @@ export class DmaBlockApart extends DmaBlock {
       );
     }
     this.#part ??= this.arena.mapApart(views.memory, offset, this.byteLength);
-    if (this.#part.buffer.byteLength === 0) {
-      this.#part.rewrap();
-    }
-    return this.#part.bytes;
+    return views.whole(this.#part);
   }
 
   override free(): void {

@@ -79,6 +79,11 @@ export class ArenaViews {
     return new Uint8Array(this.#wrap(part), part.byteOffset + (offset % this.#step), byteLength);
   }
 
+  /** A new array of all of a part: of one of these, or of a mapping apart from them. */
+  whole(part: Part): Uint8Array {
+    return new Uint8Array(this.#wrap(part), part.byteOffset, part.byteLength);
+  }
+
   /** The ArrayBuffer of a part, made anew if it was carried off. */
   #wrap(part: Part): ArrayBuffer {
     let { buffer } = part;

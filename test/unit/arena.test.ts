@@ -472,12 +472,15 @@ test('a program that forgets all of it ends in peace', async () => {
   expect({ exit, stderr }).toEqual({ exit: 0, stderr: '' });
 });
 
-test('an array keeps the arena whose memory it shows', async () => {
+test.each([
+  ['of the arena', '{}'],
+  ['of its own', '{ guard: true }'],
+])('an array on a mapping %s keeps the arena whose memory it shows', async (_name, options) => {
   const { stdout } = await runChild(
     `import { Arena } from './dist/index.js';
     import { openSync } from 'node:fs';
     const first = Arena.create({ byteLength: 65536 });
-    const keep = (() => Arena.attach({ fd: first.fd }).allocate(4096).bytes)();
+    const keep = (() => Arena.attach({ fd: first.fd }).allocate(4096, ${options}).bytes)();
     (() => Arena.attach({ fd: first.fd }).allocate(4096))();
     for (let round = 0; round < 20; round++) {
       gc();
