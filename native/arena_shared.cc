@@ -37,6 +37,7 @@ constexpr std::size_t kLongestTag = 47;
 /// Bytes that are locked. They lie behind every file's end.
 constexpr off_t kCreationByte = off_t{1} << 40;
 constexpr off_t kFirstOwnerByte = off_t{1} << 41;
+constexpr off_t kTurnByte = off_t{1} << 42;
 
 constexpr std::uint64_t RoundUp(std::uint64_t value, std::uint64_t to) {
   return (value + to - 1) / to * to;
@@ -112,22 +113,24 @@ struct SharedArena::Header {
   // Written seldom.
   alignas(kLine) std::uint32_t slots;  ///< The highest that was ever taken.
   std::uint32_t tags;                  ///< How many there are.
+  std::uint64_t pids;                  ///< The namespace of the maker's process numbers; 0 if unknown.
+  std::uint32_t is_mixed;              ///< Not 0 once somebody of another namespace has come.
 };
 
 std::uint64_t SharedArena::ChecksumOf(const Header& header) {
   return Checksum(std::as_bytes(std::span(&header, 1)).first(offsetof(Header, checksum)));
 }
 
-/// Of one owner. All but `blocks` is for display, but for the namespace, in which the lock knows its holder.
+/// Of one owner. All but `blocks` is for display.
 struct SharedArena::Slot {
   std::uint32_t blocks;
   std::uint32_t process;
   std::uint32_t thread;
   std::uint32_t reserved;
   std::uint64_t started;
-  std::uint64_t pids;  ///< The namespace of its process numbers.
+  std::uint64_t reserved_too;
   char name[16];
-  std::uint64_t reserved_too[2];
+  std::uint64_t reserved_last[2];
 };
 
 struct SharedArena::TagName {
@@ -154,23 +157,23 @@ struct SharedArena::Layout {
 };
 
 /// Has the arena's lock, and books that are whole, as long as it lives.
+///
+/// The kernel knows the holder of the lock by its thread's number, which is another's, too, in another pid
+/// namespace. If that one dies while it waits for the lock, the holder is called dead who lives, and two have
+/// the lock. So nobody waits for it where namespaces are mixed: they wait for their turn before, a lock of
+/// the file, which costs system calls, but knows its holder better.
 class SharedArena::Lock {
  public:
   explicit Lock(SharedArena& arena) {
-    pthread_mutex_t* const lock = &arena.header_->lock;
-    // A call takes less time than putting a thread to sleep.
-    constexpr int kTries = 100;
-    error_ = ::pthread_mutex_trylock(lock);
-    for (int i = 0; error_ == EBUSY && i < kTries; ++i) {
-      for (int pause = 0; pause < std::min(i, 16); ++pause) Pause();
-      error_ = ::pthread_mutex_trylock(lock);
+    Take(arena);
+    // Somebody of another namespace has come meanwhile.
+    if (error_ == 0 && turn_ == nullptr && arena.IsMixed()) {
+      held_.reset();
+      Take(arena);
     }
-    if (error_ == EBUSY) error_ = ::pthread_mutex_lock(lock);
-    if (error_ != 0 && error_ != EOWNERDEAD) return;
-    held_.reset(lock);
-    if (error_ == EOWNERDEAD) arena.WaitForHolder();
+    if (held_ == nullptr) return;
     if (error_ == EOWNERDEAD || arena.header_->operation != 0) arena.Repair();
-    if (error_ == EOWNERDEAD) error_ = ::pthread_mutex_consistent(lock);
+    if (error_ == EOWNERDEAD) error_ = ::pthread_mutex_consistent(held_.get());
   }
 
   int error() const { return error_; }
@@ -179,7 +182,39 @@ class SharedArena::Lock {
   struct Unlock {
     void operator()(pthread_mutex_t* lock) const { ::pthread_mutex_unlock(lock); }
   };
+  struct EndTurn {
+    void operator()(const FileDescriptor* file) const {
+      static_cast<void>(syscall::UnlockByte(file->get(), kTurnByte));
+    }
+  };
 
+  void Take(SharedArena& arena) {
+    if (arena.IsMixed()) {
+      if (const auto failure = syscall::LockByte(arena.file_.get(), kTurnByte, true)) {
+        error_ = failure->error;
+        return;
+      }
+      turn_.reset(&arena.file_);
+    }
+    pthread_mutex_t* const lock = &arena.header_->lock;
+    // A call takes less time than putting a thread to sleep.
+    constexpr int kTries = 100;
+    error_ = ::pthread_mutex_trylock(lock);
+    for (int i = 0; error_ == EBUSY && i < kTries; ++i) {
+      for (int pause = 0; pause < std::min(i, 16); ++pause) Pause();
+      error_ = ::pthread_mutex_trylock(lock);
+    }
+    if (error_ == EBUSY && turn_ == nullptr) error_ = ::pthread_mutex_lock(lock);
+    // Who has it began before there were turns.
+    while (error_ == EBUSY) {
+      Sleep();
+      error_ = ::pthread_mutex_trylock(lock);
+    }
+    if (error_ == 0 || error_ == EOWNERDEAD) held_.reset(lock);
+  }
+
+  /// Ends after `held_`.
+  std::unique_ptr<const FileDescriptor, EndTurn> turn_;
   std::unique_ptr<pthread_mutex_t, Unlock> held_;
   int error_ = 0;
 };
@@ -280,8 +315,11 @@ SharedArena::Attachment SharedArena::Create(int fd, const Creation& creation) {
   if (const int error = InitializeLock(header.lock); error != 0) {
     return Refusal{Fault::kLock, error, "pthread_mutex_init"};
   }
+  Note(header.pids, syscall::WhoAmI().pids);
   const auto created = Books::Create({base + layout.books, layout.heads - layout.books}, description.shape);
   if (std::holds_alternative<Damage>(created)) return Refusal{Fault::kCreation, EINVAL};
+  // Somebody may be looking for it, who is to find all of the above.
+  std::atomic_thread_fence(std::memory_order_release);
   Write(header.magic, kMagic);
   if (const auto failure = syscall::UnlockByte(file.get(), kCreationByte)) return Refuse(*failure);
   return Enter(std::move(file), std::move(mapping), std::move(description), std::get<Books>(created));
@@ -366,12 +404,17 @@ SharedArena::Attachment SharedArena::Enter(FileDescriptor file, Range mapping, D
                                            const Books& books) {
   std::unique_ptr<SharedArena> arena(
       new SharedArena(std::move(file), std::move(mapping), std::move(description), books));
+  const Self self = syscall::WhoAmI();
+  // Before it first asks for the lock.
+  if (!arena->IsMixed() && (self.pids == 0 || self.pids != arena->header_->pids)) {
+    Write(arena->header_->is_mixed, 1U);
+  }
   const Lock lock(*arena);
   if (lock.error() != 0) return Refusal{Fault::kLock, lock.error(), "pthread_mutex_lock"};
-  std::optional<Refusal> refusal = arena->TakeSlot();
+  std::optional<Refusal> refusal = arena->TakeSlot(self);
   if (refusal && refusal->fault == Fault::kOwners && arena->description_.reclaims &&
       arena->SweepLocked().blocks > 0) {
-    refusal = arena->TakeSlot();
+    refusal = arena->TakeSlot(self);
   }
   if (refusal) return *refusal;
   return arena;
@@ -396,7 +439,7 @@ SharedArena::~SharedArena() {
   if (owner_ != 0) static_cast<void>(syscall::UnlockByte(file_.get(), kFirstOwnerByte + owner_));
 }
 
-std::optional<Refusal> SharedArena::TakeSlot() {
+std::optional<Refusal> SharedArena::TakeSlot(const Self& self) {
   for (std::uint32_t number = 1; number <= kMostOwners; ++number) {
     Slot& slot = slots_[number];
     const bool is_new = number > SlotCount();
@@ -409,12 +452,10 @@ std::optional<Refusal> SharedArena::TakeSlot() {
       static_cast<void>(syscall::UnlockByte(file_.get(), kFirstOwnerByte + number));
       return Refusal{Fault::kNone, error, "fallocate"};
     }
-    const Self self = syscall::WhoAmI();
     Slot mine{};
     mine.process = self.process;
     mine.thread = self.thread;
     mine.started = self.started;
-    mine.pids = self.pids;
     std::copy(std::begin(self.name), std::end(self.name), mine.name);
     Note(slot, mine);
     if (is_new) Note(header_->slots, number);
@@ -430,6 +471,10 @@ bool SharedArena::IsAlive(std::uint32_t owner) const {
   const auto* const is_locked = std::get_if<bool>(&locked);
   // Who cannot be asked is not to lose anything.
   return is_locked == nullptr || *is_locked;
+}
+
+bool SharedArena::IsMixed() const {
+  return std::atomic_ref(header_->is_mixed).load(std::memory_order_relaxed) != 0;
 }
 
 std::uint32_t SharedArena::SlotCount() const {
@@ -451,24 +496,6 @@ void SharedArena::Begin() {
 }
 void SharedArena::End() {
   Write(header_->operation, 0U);
-}
-
-/// The kernel knows the holder of a lock by its thread's number, which is another's, too, in another pid
-/// namespace. If that one dies while it waits for the lock, the holder is called dead who lives. Its end, or
-/// that of its call, is waited for.
-void SharedArena::WaitForHolder() const {
-  bool is_one_namespace = true;
-  for (std::uint32_t number = 2; number <= SlotCount(); ++number) {
-    is_one_namespace = is_one_namespace && slots_[number].pids == slots_[1].pids;
-  }
-  if (is_one_namespace) return;
-  // No call takes as long. Who still has the description then is a child that the holder left.
-  constexpr int kTries = 20'000;
-  for (int i = 0; i < kTries; ++i) {
-    const std::uint32_t holder = std::atomic_ref(header_->operation).load(std::memory_order_acquire);
-    if (holder == 0 || holder > kMostOwners || holder == owner_ || !IsAlive(holder)) return;
-    Sleep();
-  }
 }
 
 void SharedArena::Repair() {

@@ -249,9 +249,10 @@ class SharedArena {
   static Result<Range> MapBooks(const FileDescriptor& file, const Description& description);
   static std::variant<Description, Refusal> Read(const FileDescriptor& file, std::uint64_t size);
   static Attachment Enter(FileDescriptor file, Range mapping, Description description, const Books& books);
-  std::optional<Refusal> TakeSlot();
+  std::optional<Refusal> TakeSlot(const Self& self);
   bool IsAlive(std::uint32_t owner) const;
-  void WaitForHolder() const;
+  /// Whether its processes are of several pid namespaces.
+  bool IsMixed() const;
 
   void Begin();
   void End();

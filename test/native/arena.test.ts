@@ -42,6 +42,7 @@ test.for<[string, string, string]>([
   ['is as before a call or as after it, whichever write or repair is stopped', 'stops', '1'],
   [`is as before a call or as after it, whichever write or repair is stopped, seed ${seed}`, 'stops', seed],
   ['is repaired by the next caller when the holder of its lock is killed before any write', 'holder', '1'],
+  ['has one holder, though who waits dies whose thread has its number elsewhere', 'namespaces', '1'],
   [`loses nothing of a survivor in 100 runs of killed processes, seed ${seed}`, 'kills', seed],
   ['is refused with a damaged header, and never crashes behind it', 'damage', '1'],
   [`is refused with a damaged header, and never crashes behind it, seed ${seed}`, 'damage', seed],

@@ -7,6 +7,7 @@
 #include "arena_shared.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -26,6 +27,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -459,6 +461,91 @@ void TestHolder(std::uint64_t) {
   EXPECT(arena->Owners().size() == 1, "%zu owners", arena->Owners().size());
 }
 
+/// What one process waits for, and another does.
+class Event {
+ public:
+  Event() { EXPECT(::pipe2(fds_.data(), O_CLOEXEC) == 0, "errno %d", errno); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event() {
+    for (const int fd : fds_) ::close(fd);
+  }
+
+  void Happen() const { EXPECT(::write(fds_[1], "x", 1) == 1, "errno %d", errno); }
+  bool Happens(int milliseconds) const {
+    pollfd one = {fds_[0], POLLIN, 0};
+    return ::poll(&one, 1, milliseconds) == 1;
+  }
+  void Await() const { EXPECT(Happens(20'000), "waited in vain"); }
+
+ private:
+  std::array<int, 2> fds_{};
+};
+
+/// Runs this as the first process of a pid namespace.
+pid_t StartFirst(const std::function<void()>& run) {
+  return Start([&] {
+    const int flags = ::getuid() == 0 ? CLONE_NEWPID : CLONE_NEWPID | CLONE_NEWUSER;
+    if (::unshare(flags) != 0) std::_Exit(4);
+    std::_Exit(Wait(Start(run)) == 0 ? 0 : 1);
+  });
+}
+
+/// A process is killed while it waits for another, whose thread has the same number elsewhere.
+void TestNamespaces(std::uint64_t) {
+  if (WEXITSTATUS(Wait(StartFirst([] {}))) == 4) Skip("a pid namespace");
+  static const Event* has_it = nullptr;
+  static const Event* may_go_on = nullptr;
+  for (std::uint64_t writes = 0; writes < 16; ++writes) {
+    const FileDescriptor file = NewFile();
+    const Attached arena = Expect(SharedArena::Create(file.get(), SmallArena(300, false)));
+    std::array<double, 20> starts{};
+    std::array<double, 20> serials{};
+    Expect(SharedArena::Attach(file.get()))->AllocateMany({1}, 0, starts, serials);
+    const Event sweeps;
+    const Event goes_on;
+    const Event is_there;
+    const Event waits;
+    const Event has_a_block;
+    has_it = &sweeps;
+    may_go_on = &goes_on;
+    const pid_t victim = StartFirst([&] {
+      const Attached mine = Expect(SharedArena::Attach(file.get()));
+      is_there.Happen();
+      waits.Await();
+      std::thread([] {
+        ::usleep(20'000);
+        std::_Exit(0);
+      }).detach();
+      mine->Allocate({1}, 0);
+    });
+    is_there.Await();
+    const pid_t holder = StartFirst([&] {
+      const Attached mine = Expect(SharedArena::Attach(file.get()));
+      stop = [] {
+        has_it->Happen();
+        may_go_on->Await();
+      };
+      writes_left = writes;
+      const Swept swept = mine->Sweep();
+      EXPECT(swept.code == Code::kDone && swept.blocks == starts.size(), "code %d, %" PRIu64 " blocks",
+             static_cast<int>(swept.code), swept.blocks);
+    });
+    sweeps.Await();
+    waits.Happen();
+    EXPECT(Wait(victim) == 0, "victim");
+    const pid_t next = Start([&] {
+      EXPECT(arena->Allocate({1}, 0).code == Code::kDone, "allocate");
+      has_a_block.Happen();
+    });
+    EXPECT(!has_a_block.Happens(50), "two have the lock, after %" PRIu64 " writes", writes);
+    goes_on.Happen();
+    EXPECT(Wait(holder) == 0 && Wait(next) == 0, "holder, next");
+    ExpectSound(*arena);
+    EXPECT(arena->Measure().stats.blocks == 1, "blocks");
+  }
+}
+
 /// Allocates and frees what is its own, as long as it lives.
 [[noreturn]] void Hammer(SharedArena& arena, std::uint64_t seed) {
   Random random(seed);
@@ -705,8 +792,8 @@ void TestFull(std::uint64_t) {
 }
 
 const Suites suites = {
-    {"model", TestModel},   {"stops", TestStops},   {"holder", TestHolder}, {"kills", TestKills},
-    {"damage", TestDamage}, {"limits", TestLimits}, {"full", TestFull},
+    {"model", TestModel}, {"stops", TestStops},   {"holder", TestHolder}, {"namespaces", TestNamespaces},
+    {"kills", TestKills}, {"damage", TestDamage}, {"limits", TestLimits}, {"full", TestFull},
 };
 
 }  // namespace
