@@ -2,7 +2,8 @@
  * One arena in several containers: each has its own pids and its own mounts, so that no process number means the same in
  * two of them. Who lives is never swept, wherever it lives; who is dead is, wherever it died.
  */
-import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,16 +11,21 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Arena } from '../../../lib/index.js';
 import { type Made, memfd, shm } from './backings.js';
+import type { Task } from './hammer.js';
 import type { Order } from './resident.js';
 
 vi.setConfig({ testTimeout: 30_000 });
 
-const program = fileURLToPath(new URL('../../../build/test/unit/arena/resident.js', import.meta.url));
-if (!existsSync(program)) {
+/** Programs of this directory, as they were compiled. */
+const compiled = (name: string): string =>
+  fileURLToPath(new URL(`../../../build/test/unit/arena/${name}.js`, import.meta.url));
+const programs = { resident: compiled('resident'), hammer: compiled('hammer') };
+if (!existsSync(programs.resident)) {
   throw new Error('build/test is missing: npx tsc --build');
 }
 
@@ -42,17 +48,14 @@ const missing: string | undefined = (() => {
   return status === 0 ? undefined : `no namespaces: ${error?.message ?? String(stderr).trim()}`;
 })();
 
-/** Where a process finds the descriptor that it was given. */
-const GIVEN = 3;
-
 class Resident {
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
   readonly #answers: AsyncIterator<string>;
   readonly #errors: Promise<string>;
 
-  constructor(command: string, args: string[], fd?: number) {
-    this.#child = spawn(command, args, {
-      stdio: ['pipe', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
+  constructor(args: string[], descriptors: number[]) {
+    this.#child = spawn('unshare', args, {
+      stdio: ['pipe', 'pipe', 'pipe', ...descriptors],
     }) as ChildProcessByStdio<Writable, Readable, Readable>;
     this.#answers = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
     this.#errors = text(this.#child.stderr);
@@ -67,35 +70,30 @@ class Resident {
     return JSON.parse(value);
   }
 
-  /** Resolves when the process is gone, not only what had started it. */
-  async kill(): Promise<void> {
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
-      this.#child.kill('SIGKILL');
-      await once(this.#child, 'close');
-    }
+  kill(): Promise<void> {
+    return kill(this.#child);
   }
 }
 
 let directory: string;
 let residents: Resident[];
+let hammers: ChildProcess[];
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'iospace-containers-'));
   residents = [];
+  hammers = [];
 });
 afterEach(async () => {
-  await Promise.all(residents.map((resident) => resident.kill()));
+  await Promise.all([...residents.map((resident) => resident.kill()), ...hammers.map(kill)]);
   rmSync(directory, { recursive: true });
 });
 
-function started(...args: ConstructorParameters<typeof Resident>): Resident {
-  const resident = new Resident(...args);
-  residents.push(resident);
-  return resident;
-}
-
-/** A container with a /dev/shm of its own, in which there is nothing but what was mounted into it. */
-function container(made: Made, tag: string): Resident {
-  const { arena } = made;
+/**
+ * What starts a program in a container with a /dev/shm of its own, in which there is nothing but what was mounted into it.
+ *
+ * @param fd - where the program finds the arena, if it has no name
+ */
+function container({ arena }: Made, fd: number, program: string, args: (target: Task['target']) => string[]) {
   const byName = arena.backing === 'shm';
   const file = `/dev/shm/iospace-arena.${arena.name}`;
   const outside = join(directory, 'arena');
@@ -103,13 +101,49 @@ function container(made: Made, tag: string): Resident {
     ? `touch ${outside} && mount --bind ${file} ${outside} && mount -t tmpfs none /dev/shm &&
        touch ${file} && mount --bind ${outside} ${file}`
     : 'mount -t tmpfs none /dev/shm';
-  const target = JSON.stringify(byName ? arena.name : { fd: GIVEN });
   const command = `${mounts} && exec "$@"`;
-  return started(
-    'unshare',
-    [...namespaces, 'sh', '-c', command, 'sh', process.execPath, program, target, tag],
-    byName ? undefined : arena.fd,
-  );
+  const started = [process.execPath, program, ...args(byName ? arena.name : { fd })];
+  return {
+    args: [...namespaces, 'sh', '-c', command, 'sh', ...started],
+    descriptors: byName ? [] : [arena.fd],
+  };
+}
+
+/** One who does what it is told. */
+function contained(made: Made, tag: string): Resident {
+  const { args, descriptors } = container(made, 3, programs.resident, (target) => [
+    JSON.stringify(target),
+    tag,
+  ]);
+  const resident = new Resident(args, descriptors);
+  residents.push(resident);
+  return resident;
+}
+
+/** One who allocates and frees until it is killed; what it wrote of errors by then. */
+async function hammering(made: Made): Promise<{ child: ChildProcess; errors: Promise<string> }> {
+  const { args, descriptors } = container(made, 4, programs.hammer, (target) => [
+    JSON.stringify({ target } satisfies Task),
+  ]);
+  const child = spawn('unshare', args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc', ...descriptors] });
+  hammers.push(child);
+  const errors = text(child.stderr as Readable);
+  await Promise.race([
+    once(child.stdout as Readable, 'data'),
+    once(child, 'exit').then(async () => {
+      throw new Error(`it ended before it had blocks: ${await errors}`);
+    }),
+  ]);
+  child.send('go');
+  return { child, errors };
+}
+
+/** Resolves when the process is gone, not only what had started it. */
+async function kill(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) {
+    child.kill('SIGKILL');
+    await once(child, 'close');
+  }
 }
 
 /** Owners that have blocks: whether the arena holds them alive, by how many blocks they have. */
@@ -131,8 +165,8 @@ describe.each([shm, memfd])('two containers on one arena over $name', (backing) 
     using made = backing.make({ byteLength: 1 << 20 });
     const { arena } = made;
     arena.allocate(1, { tag: 'outside' });
-    const first = container(made, 'first');
-    const second = container(made, 'second');
+    const first = contained(made, 'first');
+    const second = contained(made, 'second');
     expect(await first.told({ allocate: 3 })).toHaveLength(3);
     expect(await second.told({ allocate: 5 })).toHaveLength(5);
     // Both are the first process of theirs, as another process, which lives, is of the machine.
@@ -161,7 +195,7 @@ describe.each([shm, memfd])('two containers on one arena over $name', (backing) 
     }
     using made = backing.make({ byteLength: 10 * 4096 });
     const { arena } = made;
-    const inside = container(made, 'inside');
+    const inside = contained(made, 'inside');
     await inside.told({ allocate: 4 });
     // The shortage takes what the dead had, and no more.
     const mine = arena.allocateMany(6, 4096);
@@ -172,5 +206,30 @@ describe.each([shm, memfd])('two containers on one arena over $name', (backing) 
     expect(arena.allocateMany(4, 4096)).toHaveLength(4);
     expect(arena.stats()).toMatchObject({ free: 0, blocks: 10 });
     arena.freeMany(mine);
+  });
+
+  test('go on when the other dies in the middle of a call', async (context) => {
+    if (missing !== undefined) {
+      context.skip(missing);
+    }
+    using made = backing.make({ byteLength: 32 << 20 });
+    const { arena } = made;
+    // The lock is held by a number that both processes have.
+    const lasting = await hammering(made);
+    for (let deaths = 0; deaths < 5; deaths++) {
+      const dying = await hammering(made);
+      await delay(randomInt(20));
+      // Whoever finds another's data in its block ends by itself.
+      expect([dying.child.exitCode, lasting.child.exitCode]).toEqual([null, null]);
+      await kill(dying.child);
+      expect(arena.check()).toEqual([]);
+      arena.sweep();
+    }
+    lasting.child.send('end');
+    const [code] = await once(lasting.child, 'close');
+    expect([code, await lasting.errors]).toEqual([0, '']);
+    arena.sweep();
+    expect(arena.check()).toEqual([]);
+    expect(arena.stats()).toMatchObject({ used: 0, blocks: 0 });
   });
 });
