@@ -42,7 +42,7 @@ function buildPrograms(directory: 'abi' | 'guest', arch: Arch, out: string): voi
   execFileSync('make', ['-s', '-C', `${root}test/${directory}`, compiler, `OUT=${out}`]);
 }
 
-describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
+describe.each(chosenMachines)('%s', (_name, { boot, shows, hasArena = true, patience = 1 }) => {
   const { arch } = kernelOf(boot);
   const abi = `${root}build/abi/${arch}`;
   const scratch = mkdtempSync(join(tmpdir(), 'iospace-guest-'));
@@ -81,6 +81,9 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   });
   test('examples/acquire.ts', (context) => passes(context, ['node', acquire], 60));
   test('examples/arena.ts', (context) => passes(context, ['node', arena], 120));
+  test.runIf(hasArena)('examples/arena.ts module:0', (context) =>
+    passes(context, ['node', arena, 'module:0'], 120),
+  );
   test.for(programs)('test/guest/%s', (name, context) =>
     passes(context, ['node', `${root}build/guest/${name}`], 120),
   );
