@@ -249,7 +249,7 @@ export interface NativeArena {
   readonly owner: number;
   /** A descriptor of the file, through which no lock is held. */
   readonly fd: number;
-  /** `start`, `length`, `serial`, `owner`, `tag`; where there is no space `free`, `longest`; `errno`. */
+  /** `start`, `length`, `serial`, `owner`, `tag`; where there is no space `free`, `longest`; `errno`; of many which was refused. */
   readonly answer: Uint32Array;
   /** `boundary` 0 and `tag` 0 stand for none. Shorter calls take less time. */
   allocate(length: number): number;
@@ -265,6 +265,8 @@ export interface NativeArena {
   ): number;
   /** `serial` 0 stands for any. */
   free(start: number, serial: number, force?: boolean): number;
+  /** All of these, which are all different and this owner's, or none. */
+  freeMany(starts: Float64Array, serials: Float64Array): number;
   blockAt(granule: number): number;
   /** What alignment and boundary are counted from: the bus address of the first granule. */
   setBase(address: bigint): void;

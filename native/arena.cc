@@ -21,7 +21,18 @@ using arena::Outcome;
 using arena::SharedArena;
 
 /// The elements of `answer`, in the order of lib/binding.ts; lib/arena/refusal.ts has their places.
-enum Element : std::uint8_t { kStart, kLength, kSerial, kOwner, kTag, kFree, kLongest, kError, kElements };
+enum Element : std::uint8_t {
+  kStart,
+  kLength,
+  kSerial,
+  kOwner,
+  kTag,
+  kFree,
+  kLongest,
+  kError,
+  kIndex,
+  kElements
+};
 
 /// One attachment, as its functions share it.
 class Attachment {
@@ -51,6 +62,7 @@ class Attachment {
     elements_[kFree] = static_cast<std::uint32_t>(outcome.free);
     elements_[kLongest] = static_cast<std::uint32_t>(outcome.longest);
     elements_[kError] = static_cast<std::uint32_t>(outcome.error);
+    elements_[kIndex] = outcome.index;
     return static_cast<std::uint32_t>(outcome.code);
   }
 
@@ -203,6 +215,13 @@ Napi::Value AllocateMany(const Napi::CallbackInfo& info, Attachment& attachment,
       arena.AllocateMany({arguments.length, arguments.align, arguments.boundary, attachment.base},
                          arguments.tag, starts, serials);
   return Number(env, attachment.Tell(outcome));
+}
+
+Napi::Value FreeMany(const Napi::CallbackInfo& info, Attachment& attachment, SharedArena& arena) {
+  const auto starts = Elements<double>(info[0], "starts");
+  const auto serials = Elements<double>(info[1], "serials");
+  if (serials.size() != starts.size()) throw OutOfRange(info[1], "serials", "as many elements as starts");
+  return Number(info.Env(), attachment.Tell(arena.FreeMany(starts, serials)));
 }
 
 Napi::Value SetBase(const Napi::CallbackInfo& info, Attachment& attachment, SharedArena&) {
@@ -362,6 +381,7 @@ Napi::Value Wrap(Napi::Env env, int fd, SharedArena::Attachment attached) {
   SetFast<FreeArguments>(object, "free", attachment);
   SetFast<BlockAtArguments>(object, "blockAt", attachment);
   Set<AllocateMany>(object, "allocateMany", attachment);
+  Set<FreeMany>(object, "freeMany", attachment);
   Set<SetBase>(object, "setBase", attachment);
   Set<Tag>(object, "tag", attachment);
   Set<Tags>(object, "tags", attachment);

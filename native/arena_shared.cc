@@ -598,6 +598,26 @@ Outcome SharedArena::AllocateMany(const Request& request, std::uint32_t tag, std
   return outcome;
 }
 
+/// The record of the block that starts there, if this owner may free it.
+std::optional<Records::Place> SharedArena::MayFree(std::uint64_t start, std::uint32_t serial,
+                                                   bool force) const {
+  if (start >= description_.shape.granules) return std::nullopt;
+  const Records::Place place = records_.Find(start);
+  const bool is_same = serial == 0 || place.record.serial == serial;
+  const bool may = force || place.record.owner == owner_;
+  if (place.state != Records::Place::State::kFound || !is_same || !may) return std::nullopt;
+  return place;
+}
+
+Outcome SharedArena::WhyNotFreed(std::uint64_t start, std::uint32_t serial) {
+  Outcome outcome = BlockAtLocked(start);
+  if (outcome.code != Code::kDone) return outcome;
+  outcome.code = outcome.start != start                    ? Code::kInside
+                 : serial != 0 && outcome.serial != serial ? Code::kStale
+                                                           : Code::kOtherOwner;
+  return outcome;
+}
+
 /// Frees the block that starts there, whose place is that of its record.
 Outcome SharedArena::FreeFound(std::uint64_t start, const Records::Place& place) {
   Outcome outcome;
@@ -656,17 +676,28 @@ Outcome SharedArena::Free(std::uint64_t start, std::uint32_t serial, bool force)
   }
   const Lock lock(*this);
   if (lock.error() != 0) return NoLock(lock.error());
-  if (start < description_.shape.granules) {
-    const Records::Place place = records_.Find(start);
-    const bool is_same = serial == 0 || place.record.serial == serial;
-    const bool may = force || place.record.owner == owner_;
-    if (place.state == Records::Place::State::kFound && is_same && may) return FreeFound(start, place);
+  const auto place = MayFree(start, serial, force);
+  return place ? FreeFound(start, *place) : WhyNotFreed(start, serial);
+}
+
+Outcome SharedArena::FreeMany(std::span<const double> starts, std::span<const double> serials) {
+  const Lock lock(*this);
+  if (lock.error() != 0) return NoLock(lock.error());
+  const std::size_t count = std::min(starts.size(), serials.size());
+  const auto number = [](double value) {
+    return value >= 0 && value <= UINT32_MAX ? static_cast<std::uint32_t>(value) : UINT32_MAX;
+  };
+  for (std::size_t i = 0; i < count; ++i) {
+    if (MayFree(number(starts[i]), number(serials[i]), false)) continue;
+    Outcome outcome = WhyNotFreed(number(starts[i]), number(serials[i]));
+    outcome.index = static_cast<std::uint32_t>(i);
+    return outcome;
   }
-  Outcome outcome = BlockAtLocked(start);
-  if (outcome.code != Code::kDone) return outcome;
-  outcome.code = outcome.start != start                    ? Code::kInside
-                 : serial != 0 && outcome.serial != serial ? Code::kStale
-                                                           : Code::kOtherOwner;
+  Outcome outcome;
+  for (std::size_t i = 0; i < count && outcome.code == Code::kDone; ++i) {
+    outcome = FreeFound(number(starts[i]), records_.Find(number(starts[i])));
+    outcome.index = static_cast<std::uint32_t>(i);
+  }
   return outcome;
 }
 

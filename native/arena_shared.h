@@ -123,6 +123,7 @@ struct Outcome {
   std::uint32_t tag = 0;
   std::uint64_t free = 0;     ///< Of kNoSpace: granules.
   std::uint64_t longest = 0;  ///< Of kNoSpace: granules of the longest free run.
+  std::uint32_t index = 0;    ///< Of FreeMany(): which cannot be freed.
 };
 
 /// A block, as Blocks() lists it.
@@ -211,6 +212,9 @@ class SharedArena {
   /// that of another owner. kNotAllocated, kInside, kStale, kOtherOwner: nothing was changed.
   Outcome Free(std::uint64_t start, std::uint32_t serial, bool force);
 
+  /// Frees all of these blocks, which are all different, or none. The outcome is of the one that cannot be.
+  Outcome FreeMany(std::span<const double> starts, std::span<const double> serials);
+
   /// The block that the granule is in, or kNotAllocated with the free run.
   Outcome BlockAt(std::uint64_t granule);
 
@@ -262,6 +266,8 @@ class SharedArena {
 
   Outcome Try(const Request& request, std::uint32_t tag);
   Outcome AllocateLocked(const Request& request, std::uint32_t tag);
+  std::optional<Records::Place> MayFree(std::uint64_t start, std::uint32_t serial, bool force) const;
+  Outcome WhyNotFreed(std::uint64_t start, std::uint32_t serial);
   Outcome FreeFound(std::uint64_t start, const Records::Place& place);
   Outcome BlockAtLocked(std::uint64_t granule);
   Swept SweepLocked();

@@ -23,13 +23,14 @@ import { invalidState, notSupported, outOfRange, wrongType, wrongValue } from '.
 import type { MappedBytes } from '../mapped-bytes.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { type ArenaBacking, type Backing, DEFAULT_GRANULE } from './backing.js';
-import { DmaBlock, DmaBlockApart, type FreeOptions, freeAll } from './block.js';
+import { DmaBlock, DmaBlockApart, type FreeOptions } from './block.js';
 import { BufferBacking } from './buffer-backing.js';
 import { FileBacking } from './file-backing.js';
 import { listArenas } from './list.js';
 import { ModuleBacking } from './module-backing.js';
 import {
   DONE,
+  INDEX,
   INSIDE,
   LENGTH,
   OWNER,
@@ -424,7 +425,7 @@ export class Arena {
     const { force = false } = checkOptions(options, ['force']);
     checkBoolean('force', force);
     if (block instanceof DmaBlock) {
-      freeAll([block], this);
+      DmaBlock.freeAll([block], this);
       return;
     }
     const offset = this.#offsetOf(block);
@@ -436,13 +437,13 @@ export class Arena {
   }
 
   /**
-   * Frees many blocks of this attachment. All are looked at before the first is freed.
+   * Frees many blocks of this attachment by one call, or none of them.
    *
-   * @throws as {@link DmaBlock.free}; if somebody else has freed one of them, the others are freed nevertheless
+   * @throws as {@link DmaBlock.free}
    */
   freeMany(blocks: readonly DmaBlock[]): void {
     this.#live();
-    freeAll(blocks, this);
+    DmaBlock.freeAll(blocks, this);
   }
 
   /**
@@ -577,6 +578,19 @@ export class Arena {
     const status = this.#live().free(start, serial);
     if (status !== DONE) {
       throw refusedFree(this.#about(), status, start * this.granule);
+    }
+  }
+
+  /**
+   * What many blocks free themselves by: all of them, or none.
+   *
+   * @internal
+   */
+  releaseMany(starts: Float64Array, serials: Float64Array): void {
+    const status = this.#live().freeMany(starts, serials);
+    if (status !== DONE) {
+      const refused = starts[this.#answer[INDEX] as number] as number;
+      throw refusedFree(this.#about(), status, refused * this.granule);
     }
   }
 

@@ -160,6 +160,49 @@ export class DmaBlock {
   free(): void {
     this.#checkLive();
     this.#arena.release(this.#start, this.#serial);
+    this.end();
+  }
+
+  /**
+   * Frees all of them, or none; of several arenas one after the other.
+   *
+   * @param own - the arena that they are to be of; absent: any
+   * @internal
+   */
+  static freeAll(blocks: readonly DmaBlock[], own?: Arena): void {
+    if (!Array.isArray(blocks)) {
+      throw wrongType('blocks', 'an array of blocks', blocks);
+    }
+    const byArena = new Map<Arena, Set<DmaBlock>>();
+    for (const value of blocks) {
+      const block = checkBlock(value, 'each of blocks');
+      const arena = block.#arena;
+      if (own !== undefined && arena !== own) {
+        throw wrongType('each of blocks', `a block of the arena ${own.name}`, block);
+      }
+      block.#checkLive();
+      const some = byArena.get(arena) ?? new Set();
+      if (some.has(block)) {
+        throw invalidState(
+          `the block at 0x${block.offset.toString(16)} of ${block.byteLength} bytes is among them twice`,
+        );
+      }
+      byArena.set(arena, some.add(block));
+    }
+    for (const [arena, set] of byArena) {
+      const some = [...set];
+      arena.releaseMany(
+        Float64Array.from(some, (block) => block.#start),
+        Float64Array.from(some, (block) => block.#serial),
+      );
+      for (const block of some) {
+        block.end();
+      }
+    }
+  }
+
+  /** It is free: nothing of it is left here. */
+  protected end(): void {
     this.#serial = 0;
     this.#bytes = undefined;
   }
@@ -209,8 +252,8 @@ export class DmaBlockApart extends DmaBlock {
     return views.whole(this.#part);
   }
 
-  override free(): void {
-    super.free();
+  protected override end(): void {
+    super.end();
     if (this.#part !== undefined) {
       this.arena.releaseApart(this.#part);
       this.#part = undefined;
@@ -289,40 +332,4 @@ export function checkBlock(value: unknown, name = 'block'): DmaBlock {
     throw wrongType(name, 'a DmaBlock', value);
   }
   return value;
-}
-
-/**
- * Frees all of them; all are looked at before the first is freed.
- *
- * @param own - the arena that they are to be of; absent: any
- */
-export function freeAll(blocks: readonly DmaBlock[], own?: Arena): void {
-  if (!Array.isArray(blocks)) {
-    throw wrongType('blocks', 'an array of blocks', blocks);
-  }
-  const seen = new Set<DmaBlock>();
-  for (const block of blocks) {
-    const { arena, freed, offset } = checkBlock(block, 'each of blocks');
-    if (own !== undefined && arena !== own) {
-      throw wrongType('each of blocks', `a block of the arena ${own.name}`, block);
-    }
-    if (freed || seen.has(block)) {
-      throw invalidState(
-        `the block at 0x${offset.toString(16)} of ${block.byteLength} bytes was freed before`,
-      );
-    }
-    seen.add(block);
-  }
-  let first: unknown;
-  for (const block of blocks) {
-    try {
-      block.free();
-    } catch (error) {
-      // Somebody else had freed it: no reason to keep the others.
-      first ??= error;
-    }
-  }
-  if (first !== undefined) {
-    throw first;
-  }
 }

@@ -8,7 +8,7 @@ import { DmaDevice } from '../device/device.js';
 import { isSystemError, notSupported, wrongType } from '../errors.js';
 import { Arena, type ArenaOptions } from './arena.js';
 import { DEFAULT_GRANULE } from './backing.js';
-import { checkBlock, type DmaBlock, freeAll } from './block.js';
+import { checkBlock, DmaBlock } from './block.js';
 import { BufferBacking } from './buffer-backing.js';
 import type { AllocateOptions } from './request.js';
 
@@ -72,12 +72,12 @@ export function dmaFree(block: DmaBlock): void {
 }
 
 /**
- * Frees many blocks, of one arena or of several. All are looked at before the first is freed.
+ * Frees many blocks, those of one arena by one call: all of them, or none. Of several arenas one after the other.
  *
  * @throws as {@link Arena.freeMany}
  */
 export function dmaFreeMany(blocks: readonly DmaBlock[]): void {
-  freeAll(blocks);
+  DmaBlock.freeAll(blocks);
 }
 
 /**

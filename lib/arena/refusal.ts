@@ -35,6 +35,7 @@ export const TAG = 4;
 const FREE = 5;
 const LONGEST = 6;
 const ERRNO = 7;
+export const INDEX = 8;
 
 /** Why a file is no arena: `Fault` of native/arena_shared.h. */
 export const NO_ARENA = 3;

@@ -360,6 +360,10 @@ void TestStops(std::uint64_t seed) {
   std::array<double, 3> starts{};
   std::array<double, 3> serials{};
   ExpectAtomic(file.get(), *arena, "several", false, [&] { arena->AllocateMany({2}, 0, starts, serials); });
+  const Image before(file.get());
+  arena->AllocateMany({2}, 0, starts, serials);
+  ExpectAtomic(file.get(), *arena, "free several", false, [&] { arena->FreeMany(starts, serials); });
+  before.Restore();
   for (const auto& [start, block] : BlocksOf(*arena)) {
     if (Below(random, 4) != 0) continue;
     const std::uint64_t at = start;

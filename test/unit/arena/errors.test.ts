@@ -75,6 +75,15 @@ describe('a free', () => {
     );
   });
 
+  test('of many of which somebody else freed one meanwhile frees none', () => {
+    using other = made.attach();
+    const blocks = arena.allocateMany(3, 4096);
+    const second = blocks[1]?.offset ?? 0;
+    other.free(second, { force: true });
+    refused(() => arena.freeMany(blocks), /0x1000 .*freed by somebody else/);
+    expect([arena.stats().blocks, ...blocks.map(({ freed }) => freed)]).toEqual([2, false, false, false]);
+  });
+
   test("of another owner's block is EPERM, and done with force", () => {
     using other = made.attach();
     const block = arena.allocate(4096, { tag: 'mine' });
