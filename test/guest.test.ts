@@ -82,8 +82,7 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, hasArena = true, pati
   test('examples/acquire.ts', (context) => passes(context, ['node', acquire], 60));
   // In shared memory where there is nothing else, which is what the host's tests do, too.
   test('examples/arena.ts', (context) =>
-    passes(context, ['node', arena, ...(hasArena ? ['module:0'] : [])], 120),
-  );
+    passes(context, ['node', arena, ...(hasArena ? ['module:0'] : [])], 120));
   test.for(programs)('test/guest/%s', (name, context) =>
     passes(context, ['node', `${root}build/guest/${name}`], 120),
   );
