@@ -143,7 +143,7 @@ export class Arena {
   /**
    * Makes an arena. Its memory is zeroed, but for a buffer's and the module's, which are as they were left.
    *
-   * @throws EEXIST if there is one (of the name, over the module's arena); ENOSPC or ENOMEM if the machine has no such memory;
+   * @throws EEXIST if there is one (of the name, over the module's arena, over the buffer); ENOSPC or ENOMEM if the machine has no such memory;
    *   ENOENT without the module or its arena; EACCES; EOPNOTSUPP for a buffer in several pieces;
    *   ERR_OUT_OF_RANGE, ERR_INVALID_ARG_TYPE, ERR_INVALID_ARG_VALUE
    */

@@ -6,9 +6,12 @@
 import { binding, type NativeArena } from '../binding.js';
 import type { DmaBuffer } from '../device/buffer.js';
 import type { MemoryType } from '../device/memory.js';
-import { notSupported, outOfRange } from '../errors.js';
+import { errno, notSupported, outOfRange, systemError } from '../errors.js';
 import { type Backing, makeArena } from './backing.js';
 import type { Part } from './views.js';
+
+/** Who gives out the memory of a buffer, as long as that is neither closed nor forgotten. */
+const arenas = new WeakMap<DmaBuffer, WeakRef<NativeArena>>();
 
 export class BufferBacking implements Backing {
   readonly kind = 'buffer';
@@ -32,6 +35,12 @@ export class BufferBacking implements Backing {
     const native = binding();
     // Of a buffer in several pieces there is no one address; of one of memfd none at all.
     const address = buffer.segments.length === 0 ? undefined : buffer.dmaAddress;
+    if (arenas.get(buffer)?.deref() !== undefined) {
+      throw systemError(errno.EEXIST, 'create', {
+        path: name,
+        hint: 'there is an arena over this buffer, which gives its memory out: close() that first',
+      });
+    }
     this.#buffer = buffer;
     this.#onClose = onClose;
     this.name = name;
@@ -39,6 +48,7 @@ export class BufferBacking implements Backing {
     this.memoryTypes = Object.freeze([this.memory]);
     this.page = native.pageSize;
     this.native = makeBooks(name, granule, byteLength);
+    arenas.set(buffer, new WeakRef(this.native));
     if (address !== undefined) {
       this.native.setBase(address);
       this.dmaAddress = () => buffer.dmaAddress;
@@ -76,6 +86,7 @@ export class BufferBacking implements Backing {
 
   close(): void {
     this.native.close();
+    arenas.delete(this.#buffer);
     this.#onClose?.();
   }
 }

@@ -456,6 +456,16 @@ describe('a new arena', () => {
     block.bytes.fill(9);
     expect(buffer.bytes[block.offset]).toBe(9);
   });
+
+  test('over a buffer that has one is EEXIST, until that is closed', () => {
+    using device = DmaDevice.open({ provider: 'memfd' });
+    const backing = device.alloc(4096);
+    const first = Arena.create({ backing });
+    expect(() => Arena.create({ backing })).toThrow(code('EEXIST'));
+    first.close();
+    using second = Arena.create({ backing });
+    expect(second.allocate(4096).offset).toBe(0);
+  });
 });
 
 describe('addresses', () => {
