@@ -197,11 +197,14 @@ class SharedArena::Lock {
       turn_.reset(&arena.file_);
     }
     pthread_mutex_t* const lock = &arena.header_->lock;
-    // A call takes less time than putting a thread to sleep.
-    constexpr int kTries = 100;
+    // A call takes less time than putting a thread to sleep. The waits double: whoever has the books in its
+    // caches gets much done meanwhile, and two that take turns at each call have them fetched each time.
+    constexpr int kTries = 16;
+    constexpr int kMostPauses = 2048;
     error_ = ::pthread_mutex_trylock(lock);
-    for (int i = 0; error_ == EBUSY && i < kTries; ++i) {
-      for (int pause = 0; pause < std::min(i, 16); ++pause) Pause();
+    for (int i = 0, pauses = 16; error_ == EBUSY && i < kTries; ++i) {
+      for (int pause = 0; pause < pauses; ++pause) Pause();
+      pauses = std::min(2 * pauses, kMostPauses);
       error_ = ::pthread_mutex_trylock(lock);
     }
     if (error_ == EBUSY && turn_ == nullptr) error_ = ::pthread_mutex_lock(lock);
