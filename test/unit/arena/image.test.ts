@@ -9,7 +9,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Arena } from '../../../lib/index.js';
 import { freshName } from './backings.js';
 
-const image = fileURLToPath(new URL('arena-v1.img.gz', import.meta.url));
+const image = fileURLToPath(new URL('arena.img.gz', import.meta.url));
 
 /** Why an image of x86-64 with glibc, whose lock it has, is nothing here. */
 const foreign: string | undefined = (() => {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { Arena } from 'iospace';
 
-const image = fileURLToPath(new URL('../../../../test/unit/arena/arena-v1.img.gz', import.meta.url));
+const image = fileURLToPath(new URL('../../../../test/unit/arena/arena.img.gz', import.meta.url));
 
 const name = `image-${process.pid}`;
 const first = Arena.create({ name, backing: 'shm', byteLength: 1 << 20, granule: 4096 });
