@@ -224,7 +224,8 @@ class SharedArena::Lock {
 
 std::variant<Description, Refusal> SharedArena::Plan(const Creation& creation, std::uint64_t page) {
   const Shape& shape = creation.shape;
-  if (Books::SizeFor(shape) == 0 || creation.memory_bytes / shape.granule < shape.granules ||
+  const bool is_kind = creation.kind >= Kind::kShm && creation.kind <= Kind::kBuffer;
+  if (!is_kind || Books::SizeFor(shape) == 0 || creation.memory_bytes / shape.granule < shape.granules ||
       creation.memory_bytes > std::uint64_t{1} << 62 || creation.name.size() > kLongestName) {
     return Refusal{Fault::kCreation, EINVAL};
   }

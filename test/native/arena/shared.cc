@@ -623,6 +623,9 @@ void TestDamage(std::uint64_t seed) {
   Creation impossible = SmallArena(100);
   impossible.memory_bytes -= 1;
   EXPECT(FaultOf(SharedArena::Create(file.get(), impossible)) == Fault::kCreation, "short memory");
+  impossible = SmallArena(100);
+  impossible.kind = static_cast<Kind>(6);
+  EXPECT(FaultOf(SharedArena::Create(file.get(), impossible)) == Fault::kCreation, "no kind");
   Attached arena = Expect(SharedArena::Create(file.get(), SmallArena(1000)));
   const std::uint64_t books_bytes = arena->description().books_bytes;
   const auto flip = [&](std::uint64_t at, std::uint8_t with) {
