@@ -42,9 +42,14 @@ interface Column<Row> {
   cell: (row: Row) => string;
 }
 
+/** Names, tags and programs are what anybody called them: nothing of them reaches the terminal as a command. */
+function plain(text: string): string {
+  return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
 function tableText<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
   const filled = columns.map(({ head, right, cell }) => {
-    const cells = [head, ...rows.map(cell)];
+    const cells = [head, ...rows.map((row) => plain(cell(row)))];
     const width = Math.max(...cells.map(({ length }) => length));
     return cells.map((text) => (right ? text.padStart(width) : text.padEnd(width)));
   });

@@ -97,6 +97,14 @@ old       shm                                              EBADMSG: bad message
 module:0  module    1 GiB                                  nobody has used it yet
 `);
   });
+
+  test('shows names that are commands of a terminal, and does not obey them', () => {
+    const error = new Error('open \x1b[2J\n\x9b1m');
+    const info: ListedArena = { name: 'a\x1b[31m\nb', backing: 'shm', byteLength: 0, granule: 0, error };
+    const [, line, ...rest] = listText([info]).split('\n');
+    expect(rest).toEqual([]);
+    expect(line).toMatch(/^a\\x1b\[31m\\x0ab .* open \\x1b\[2J\\x0a\\x9b1m$/);
+  });
 });
 
 describe('stats', () => {
