@@ -12,6 +12,8 @@ export interface Backing {
   readonly name: string;
   /** Whether there can be other attachments. */
   readonly shared: boolean;
+  /** Whether an allocation that finds no space takes what the dead had. */
+  readonly reclaims: boolean;
   /** Whether a block can have a mapping of its own, which is of whole pages of so many bytes; 0 if not. */
   readonly guardPage: number;
   /** The address of the first byte; 0 where there is none, for then it is the offset that is aligned. */
@@ -27,6 +29,7 @@ export const freshName = (): string => `test-${process.pid}-${counter++}`;
 export const shm: Backing = {
   name: 'shm',
   shared: true,
+  reclaims: true,
   guardPage: 4096,
   base: 0,
   make(options) {
@@ -45,6 +48,7 @@ export const shm: Backing = {
 const anonymous = (name: 'memfd' | 'hugepages', guardPage: number): Backing => ({
   name,
   shared: true,
+  reclaims: true,
   guardPage,
   base: 0,
   make(options) {
@@ -63,6 +67,7 @@ export const hugepages = anonymous('hugepages', 2 << 20);
 export const dmaBuffer: Backing = {
   name: 'a DmaBuffer',
   shared: false,
+  reclaims: false,
   guardPage: 0,
   base: 0,
   make({ byteLength = 0, granule }) {

@@ -70,7 +70,7 @@ class World implements Disposable {
     if (this.model.capacity(request, count) === count) {
       return 'there';
     }
-    if (!this.backing.shared) {
+    if (!this.backing.reclaims) {
       return 'none';
     }
     this.model.sweep();
@@ -489,10 +489,15 @@ function run(backing: Backing, options: ArenaOptions, plan: Plan): void {
   expect(world.made.arena.stats().used).toBe(0);
 }
 
-/** Arenas of every size and granule. */
-export function doesAsModel(backing: Backing, numRuns: number): void {
+/** Arenas of every size and granule, of at most so many bytes. */
+export function doesAsModel(
+  backing: Backing,
+  numRuns: number,
+  most: number = Number.POSITIVE_INFINITY,
+): void {
   const plans = fc
     .record({ granule: fc.constantFrom(64, 128, 512, 4096, 65_536), granules: someGranules })
+    .filter(({ granule, granules }) => granule * granules <= most)
     .chain(({ granule, granules }) =>
       calls(requests(backing, granule, granules, granules), 60).map((made) => ({
         granule,
