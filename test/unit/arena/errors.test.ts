@@ -84,16 +84,6 @@ describe('a free', () => {
     expect([arena.stats().blocks, ...blocks.map(({ freed }) => freed)]).toEqual([2, false, false, false]);
   });
 
-  test('of many, of which somebody else freed one, frees none', () => {
-    using other = made.attach();
-    const blocks = arena.allocateMany(5, 4096);
-    other.free(blocks[3]?.offset ?? 0, { force: true });
-    refused(() => arena.freeMany(blocks), code('ERR_INVALID_STATE'));
-    expect(blocks.map(({ freed }) => freed)).toEqual(Array(5).fill(false));
-    arena.freeMany(blocks.filter((_, index) => index !== 3));
-    expect(arena.stats().blocks).toBe(0);
-  });
-
   test("of another owner's block is EPERM, and done with force", () => {
     using other = made.attach();
     const block = arena.allocate(4096, { tag: 'mine' });
