@@ -24,7 +24,6 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 const edu = `${root}build/examples/edu.js`;
 const acquire = `${root}build/examples/acquire.js`;
-const arena = `${root}build/examples/arena.js`;
 
 const programs = readdirSync(`${root}test/guest`)
   .filter((name) => name.endsWith('.test.ts'))
@@ -42,7 +41,7 @@ function buildPrograms(directory: 'abi' | 'guest', arch: Arch, out: string): voi
   execFileSync('make', ['-s', '-C', `${root}test/${directory}`, compiler, `OUT=${out}`]);
 }
 
-describe.each(chosenMachines)('%s', (_name, { boot, shows, hasArena = true, patience = 1 }) => {
+describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
   const { arch } = kernelOf(boot);
   const abi = `${root}build/abi/${arch}`;
   const scratch = mkdtempSync(join(tmpdir(), 'iospace-guest-'));
@@ -80,9 +79,6 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, hasArena = true, pati
     expect(stderr).toContain('first at byte 1234');
   });
   test('examples/acquire.ts', (context) => passes(context, ['node', acquire], 60));
-  // In shared memory where there is nothing else, which is what the host's tests do, too.
-  test('examples/arena.ts', (context) =>
-    passes(context, ['node', arena, ...(hasArena ? ['module:0'] : [])], 120));
   test.for(programs)('test/guest/%s', (name, context) =>
     passes(context, ['node', `${root}build/guest/${name}`], 120),
   );
