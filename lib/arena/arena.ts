@@ -414,25 +414,32 @@ export class Arena {
   }
 
   /**
-   * Frees a block: one of this attachment, as {@link DmaBlock.free} does, or, by the address of its first byte, any.
+   * Frees a block of this attachment: {@link DmaBlock.free}.
    *
-   * @param block - or its address, as {@link Arena.blockAt} takes it
-   * @throws EPERM for another owner's block, without `force`; ERR_OUT_OF_RANGE for an address that is not the first of a
-   *   block; ERR_INVALID_STATE for a block that was freed: nothing is changed
+   * @throws ERR_INVALID_STATE for one that was freed; ERR_INVALID_ARG_TYPE for one of another attachment: nothing is changed
    */
-  free(block: DmaBlock | number | bigint, options?: FreeOptions): void {
+  free(block: DmaBlock): void;
+  /**
+   * Frees a block, whoever has it.
+   *
+   * @param address - of its first byte, as {@link Arena.blockAt} takes it
+   * @throws EPERM for another owner's block, without `force`; ERR_OUT_OF_RANGE for an address that is not the first of a
+   *   block: nothing is changed
+   */
+  free(address: number | bigint, options?: FreeOptions): void;
+  free(which: DmaBlock | number | bigint, options?: FreeOptions): void {
     const native = this.#live();
-    const { force = false } = checkOptions(options, ['force']);
+    const { force = false } = checkOptions(options, which instanceof DmaBlock ? [] : ['force']);
     checkBoolean('force', force);
-    if (block instanceof DmaBlock) {
-      DmaBlock.freeAll([block], this);
+    if (which instanceof DmaBlock) {
+      DmaBlock.freeAll([which], this);
       return;
     }
-    const offset = this.#offsetOf(block);
+    const offset = this.#offsetOf(which);
     const start = Math.floor(offset / this.granule);
     const status = offset % this.granule === 0 ? native.free(start, 0, force) : within(native.blockAt(start));
     if (status !== DONE) {
-      throw refusedAddress(this.#about(), status, block, 'free');
+      throw refusedAddress(this.#about(), status, which, 'free');
     }
   }
 

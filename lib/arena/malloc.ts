@@ -27,8 +27,8 @@ const LEAST_BUFFER_LENGTH = 2 ** 20;
 /** Of this environment: the default arena, once there is one. */
 let standing: Arena | undefined;
 
-/** Those that were the default, and may have blocks: they end with the environment. */
-const retired: Arena[] = [];
+/** Those that were made here, and may have blocks: they end with the environment. */
+const made = new Set<Arena>();
 
 /**
  * Allocates a block of the default arena, or of `arena`.
@@ -90,11 +90,7 @@ export function dmaFreeMany(blocks: readonly DmaBlock[]): void {
  * configureArena({ name: 'frames', byteLength: 256 << 20 });
  */
 export function configureArena(arena: Arena | ArenaOptions | undefined): void {
-  const next = arena === undefined || arena instanceof Arena ? arena : Arena.create(arena);
-  if (standing !== undefined) {
-    retired.push(standing);
-  }
-  standing = next;
+  standing = arena === undefined || arena instanceof Arena ? arena : kept(Arena.create(arena));
 }
 
 /** The arena, and what it is asked for. */
@@ -126,9 +122,15 @@ function withoutOwn(options: MallocOptions): AllocateOptions {
 
 function defaultArena(): Arena {
   const { IOSPACE_ARENA: named } = process.env;
-  standing =
-    named === undefined || named === '' ? (ofModule() ?? ofBuffer() ?? ofMemfd()) : Arena.attach(named);
+  standing = kept(
+    named === undefined || named === '' ? (ofModule() ?? ofBuffer() ?? ofMemfd()) : Arena.attach(named),
+  );
   return standing;
+}
+
+function kept(arena: Arena): Arena {
+  made.add(arena);
+  return arena;
 }
 
 /** What says that this machine, or this user, has no such arena. */

@@ -96,6 +96,14 @@ describe('a free', () => {
     expect(arena.stats().blocks).toBe(0);
   });
 
+  test('of a block takes no force, which is for addresses', () => {
+    const block = arena.allocate(4096);
+    const options = { force: true };
+    // @ts-expect-error: a block is of this attachment
+    refused(() => arena.free(block, options), /force/);
+    expect(block.freed).toBe(false);
+  });
+
   test.each([
     ['inside of a block', 4096],
     ['of no block', 3 * 4096],
