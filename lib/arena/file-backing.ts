@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { fstatSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { roundUp } from '../arithmetic.js';
 import { binding, type NativeArena, type NativeBinding } from '../binding.js';
 import type { MemoryType } from '../device/memory.js';
@@ -20,6 +20,13 @@ export const DIRECTORY = '/dev/shm';
 export const PREFIX = 'iospace-arena.';
 
 const MAX_NAME_LENGTH = 63;
+
+/** What says no to pages, and what helps. */
+const noRoom = {
+  shm: `${DIRECTORY} has no room for it: remove what nobody uses, or take backing: 'memfd'`,
+  memfd: 'the machine has no memory for it',
+  hugepages: 'too few huge pages are free: /proc/sys/vm/nr_hugepages says how many there are',
+} as const;
 
 /** How a new arena is to be made. */
 interface FileRequest {
@@ -55,20 +62,25 @@ export class FileBacking implements Backing {
     const { kind, name } = request;
     const native = binding();
     const path = kind === 'shm' ? pathOf(checkName(name)) : name;
+    if (request.allocate && kind !== 'hugepages') {
+      checkRoom(path, request.byteLength);
+    }
     const fd = kind === 'shm' ? openNew(native, request.mode) : openMemfd(native, kind, name);
     try {
       const page = pageOf(native, kind, fd);
-      const arena = makeArena(native, fd, path, {
-        kind,
-        name,
-        granule: request.granule,
-        granules: request.byteLength / request.granule,
-        memoryBytes: roundUp(request.byteLength, page),
-        reclaims: true,
-        allocate: request.allocate,
-        physicalAddress: 0n,
-        maxBlocks: 0,
-      });
+      const arena = explained({ path }, { ENOSPC: noRoom[kind] }, () =>
+        makeArena(native, fd, path, {
+          kind,
+          name,
+          granule: request.granule,
+          granules: request.byteLength / request.granule,
+          memoryBytes: roundUp(request.byteLength, page),
+          reclaims: true,
+          allocate: request.allocate,
+          physicalAddress: 0n,
+          maxBlocks: 0,
+        }),
+      );
       try {
         if (kind === 'shm') {
           publish(native, fd, path);
@@ -177,6 +189,36 @@ function checkName(name: string): string {
     );
   }
   return name;
+}
+
+/**
+ * The kernel gives a memfd all that there is and then ends programs, this one or others: no limit of a file system is in its
+ * way. So what the machine cannot have is not begun.
+ *
+ * @throws ENOSPC
+ */
+function checkRoom(path: string, byteLength: number): void {
+  const room = available();
+  if (byteLength > room) {
+    throw systemError(errno.ENOSPC, 'create', {
+      path,
+      hint: `${byteLength} bytes, and the machine has ${room} left: less of them, or allocate: false`,
+    });
+  }
+}
+
+/** Bytes of memory and of swap that can be had, as the kernel estimates it. */
+function available(): number {
+  let text: string;
+  try {
+    text = readFileSync('/proc/meminfo', 'utf8');
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+  const of = (key: string): number =>
+    Number(new RegExp(`^${key}: +(\\d+) kB$`, 'm').exec(text)?.[1] ?? Number.NaN);
+  const sum = (of('MemAvailable') + of('SwapFree')) * 1024;
+  return Number.isNaN(sum) ? Number.POSITIVE_INFINITY : sum;
 }
 
 /** A file that has no name yet, so that nobody sees an arena before it is whole. */
