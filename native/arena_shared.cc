@@ -594,6 +594,14 @@ Outcome SharedArena::AllocateMany(const Request& request, std::uint32_t tag, std
         const auto start = static_cast<std::uint64_t>(starts[i]);
         FreeFound(start, records_.Find(start));
       }
+      // What there is without those that were just given back; nothing else reads the rest of the answer.
+      if (outcome.code == Code::kNoSpace) {
+        Stats stats;
+        if (books_.Measure(stats).status == Status::kOk) {
+          outcome.free = stats.free;
+          outcome.longest = stats.longest;
+        }
+      }
       break;
     }
     starts[i] = static_cast<double>(outcome.start);

@@ -10,7 +10,6 @@ import {
   checkBoolean,
   checkDescriptor,
   checkInteger,
-  checkOneOf,
   checkOptions,
   checkPowerOfTwo,
   checkString,
@@ -60,6 +59,9 @@ interface Request extends Allocation {
   readonly taken: number;
   readonly length: number;
 }
+
+/** Backings that are a file of plain memory. */
+const FILE_KINDS = ['shm', 'memfd', 'hugepages'] as const;
 
 /** How a new arena is to be. */
 export interface ArenaOptions {
@@ -171,7 +173,14 @@ export class Arena {
       const { device, index } = backing === 'module' ? { device: undefined, index: 0 } : backing;
       return new Arena(ModuleBacking.create(device, index, granule, length));
     }
-    const kind = checkOneOf('backing', backing, ['shm', 'memfd', 'hugepages']);
+    const kind = FILE_KINDS.find((known) => known === backing);
+    if (kind === undefined) {
+      throw wrongValue(
+        'backing',
+        `one of ${FILE_KINDS.map((known) => `'${known}'`).join(', ')}, 'module', one of device.arenas or a DmaBuffer`,
+        backing,
+      );
+    }
     if (kind === 'shm' && name === undefined) {
       throw wrongValue('name', 'the name of an arena in shared memory', name);
     }
@@ -432,7 +441,7 @@ export class Arena {
     const { force = false } = checkOptions(options, which instanceof DmaBlock ? [] : ['force']);
     checkBoolean('force', force);
     if (which instanceof DmaBlock) {
-      DmaBlock.freeAll([which], this);
+      DmaBlock.freeAll([which], this, 'block');
       return;
     }
     const offset = this.#offsetOf(which);
@@ -616,7 +625,7 @@ export class Arena {
     if (this.reserved === undefined) {
       throw notSupported(
         'window',
-        `an arena of the kind ${this.backing} is ${this.memory}, and nothing else`,
+        `an arena of the kind ${this.backing} is ${this.memory}, and nothing else, not ${type}`,
       );
     }
     return this.reserved.window(type, { offset, length: byteLength });

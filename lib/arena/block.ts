@@ -167,18 +167,23 @@ export class DmaBlock {
    * Frees all of them, or none; of several arenas one after the other.
    *
    * @param own - the arena that they are to be of; absent: any
+   * @param name - what messages call one of them
    * @internal
    */
-  static freeAll(blocks: readonly DmaBlock[], own?: Arena): void {
+  static freeAll(blocks: readonly DmaBlock[], own?: Arena, name = 'each of blocks'): void {
     if (!Array.isArray(blocks)) {
       throw wrongType('blocks', 'an array of blocks', blocks);
     }
     const byArena = new Map<Arena, Set<DmaBlock>>();
     for (const value of blocks) {
-      const block = checkBlock(value, 'each of blocks');
+      const block = checkBlock(value, name);
       const arena = block.#arena;
       if (own !== undefined && arena !== own) {
-        throw wrongType('each of blocks', `a block of the arena ${own.name}`, block);
+        throw wrongType(
+          name,
+          `a block that this attachment of '${own.name}' (owner ${own.owner}) allocated`,
+          block,
+        );
       }
       block.#checkLive();
       const some = byArena.get(arena) ?? new Set();

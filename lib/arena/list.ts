@@ -19,7 +19,7 @@ export function listArenas(attach: (name: string) => Arena): ArenaInfo[] {
 }
 
 function inSharedMemory(attach: (name: string) => Arena): ArenaInfo[] {
-  const names = readdirSync(DIRECTORY)
+  const names = filesOf(DIRECTORY)
     .filter((file) => file.startsWith(PREFIX))
     .map((file) => file.slice(PREFIX.length))
     .sort();
@@ -36,6 +36,18 @@ function inSharedMemory(attach: (name: string) => Arena): ArenaInfo[] {
       return [{ name, backing: 'shm', byteLength: 0, granule: 0, error: error as Error }];
     }
   });
+}
+
+/** None where the machine has no shared memory: the module's arenas are shown all the same. */
+function filesOf(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (isSystemError(error, 'ENOENT')) {
+      return [];
+    }
+    throw error;
+  }
 }
 
 function ofModule(): ArenaInfo[] {

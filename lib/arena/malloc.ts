@@ -5,7 +5,7 @@
  */
 import { checkBoolean } from '../check.js';
 import { DmaDevice } from '../device/device.js';
-import { isSystemError, notSupported, wrongType } from '../errors.js';
+import { explained, isSystemError, notSupported, wrongType } from '../errors.js';
 import { Arena, type ArenaOptions } from './arena.js';
 import { DEFAULT_GRANULE } from './backing.js';
 import { checkBlock, DmaBlock } from './block.js';
@@ -123,7 +123,7 @@ function withoutOwn(options: MallocOptions): AllocateOptions {
 function defaultArena(): Arena {
   const { IOSPACE_ARENA: named } = process.env;
   standing = kept(
-    named === undefined || named === '' ? (ofModule() ?? ofBuffer() ?? ofMemfd()) : Arena.attach(named),
+    named === undefined || named === '' ? (ofModule() ?? ofBuffer() ?? ofMemfd()) : ofEnvironment(named),
   );
   return standing;
 }
@@ -135,6 +135,20 @@ function kept(arena: Arena): Arena {
 
 /** What says that this machine, or this user, has no such arena. */
 const absent = ['ENOENT', 'EACCES', 'EPERM', 'ENODEV', 'ENXIO', 'ENOTTY', 'EOPNOTSUPP'];
+
+/** Who reads of an arena that nobody asked for in the program is told who did. */
+function ofEnvironment(name: string): Arena {
+  return explained(
+    { path: name },
+    {
+      ENOENT:
+        'the environment variable IOSPACE_ARENA names an arena that there is not: iospace arena shows those that there are',
+      EACCES: 'the environment variable IOSPACE_ARENA names an arena that this user may not open',
+      EINVAL: 'the environment variable IOSPACE_ARENA names what is no arena of iospace',
+    },
+    () => Arena.attach(name),
+  );
+}
 
 function ofModule(): Arena | undefined {
   try {

@@ -1,7 +1,8 @@
 /** Arenas of plain memory, and the default one: what a block is, who shares it, what is refused with which words. */
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readlinkSync, statSync } from 'node:fs';
-import { inspect } from 'node:util';
+import { inspect, promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Arena, type ArenaOptions, type DmaBlockPart, DmaDevice } from '../../lib/index.js';
@@ -65,6 +66,25 @@ describe('an arena', () => {
     [{ size: 5 }, 'ERR_INVALID_ARG_VALUE'],
   ])('is not made with %o', (options, expected) => {
     expect(() => Arena.create(options as ArenaOptions)).toThrow(code(expected));
+  });
+
+  test('of a backing that there is not: the message has all that there are', () => {
+    const options = { backing: 'disk' } as unknown as ArenaOptions;
+    expect(() => Arena.create(options)).toThrow(
+      /'hugepages', 'module', one of device\.arenas or a DmaBuffer/,
+    );
+  });
+
+  test('longer than the machine has memory is ENOSPC, and ends nobody', async () => {
+    // No file may be as long as this one in the child: without the check it ends, and the machine lives on.
+    const { stdout } = await promisify(execFile)('prlimit', [
+      '--fsize=67108864',
+      process.execPath,
+      '-e',
+      `const { Arena } = require('iospace');
+       try { Arena.create({ byteLength: 2 ** 42 }); } catch ({ message }) { console.log(message); }`,
+    ]);
+    expect(stdout).toMatch(/^ENOSPC: .*4398046511104 bytes, and the machine has \d+ left/);
   });
 
   test('takes its pages at once, or as they are touched', () => {
@@ -423,7 +443,7 @@ describe('dmaMalloc', () => {
     expect(made.stats().byTag).toEqual([{ tag: 'by name', blocks: 1, bytes: 4096 }]);
     made.unlink();
     expect(await run(`process.env.IOSPACE_ARENA = '${name}'; return attempt(() => dmaMalloc(1));`)).toMatch(
-      /^ENOENT /,
+      /^ENOENT .*IOSPACE_ARENA/,
     );
   });
 
