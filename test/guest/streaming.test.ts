@@ -48,7 +48,9 @@ function physicalSegments(address: bigint, byteLength: number): DmaSegment[] {
 /** Sends bytes out of one kind of memory, and fetches them into another. */
 async function outAndBack(device: DmaDevice, source: UserMemory, target: UserMemory): Promise<void> {
   const name = `${source.name} to ${target.name}`;
-  const begin = target.isAligned ? roundUp(37, line) : 7;
+  // In another line than that with which another device's mapping of the same memory begins: two of them in one are a fault
+  // to a kernel that checks the DMA API, whoever has them.
+  const begin = target.isAligned ? roundUp(101, line) : 7;
   const length = Math.min(source.bytes.length - 2, target.bytes.length - begin - 3, PIECE - 100);
   const end = begin + roundUp(length, line);
   const from = source.bytes.subarray(1, 1 + length);
