@@ -22,7 +22,7 @@ import { invalidState, notSupported, outOfRange, wrongType, wrongValue } from '.
 import type { MappedBytes } from '../mapped-bytes.js';
 import { MAX_BYTE_LENGTH } from '../mapping.js';
 import { type ArenaBacking, type Backing, DEFAULT_GRANULE } from './backing.js';
-import { DmaBlock, DmaBlockApart, type FreeOptions } from './block.js';
+import { checkOwn, DmaBlock, DmaBlockApart, type FreeOptions } from './block.js';
 import { BufferBacking } from './buffer-backing.js';
 import { FileBacking } from './file-backing.js';
 import { listArenas } from './list.js';
@@ -438,12 +438,16 @@ export class Arena {
   free(address: number | bigint, options?: FreeOptions): void;
   free(which: DmaBlock | number | bigint, options?: FreeOptions): void {
     const native = this.#live();
-    const { force = false } = checkOptions(options, which instanceof DmaBlock ? [] : ['force']);
-    checkBoolean('force', force);
     if (which instanceof DmaBlock) {
-      DmaBlock.freeAll([which], this, 'block');
+      if (options !== undefined) {
+        checkOptions(options, []);
+      }
+      checkOwn(which, this);
+      which.free();
       return;
     }
+    const { force = false } = checkOptions(options, ['force']);
+    checkBoolean('force', force);
     const offset = this.#offsetOf(which);
     const start = Math.floor(offset / this.granule);
     const status = offset % this.granule === 0 ? native.free(start, 0, force) : within(native.blockAt(start));

@@ -170,20 +170,16 @@ export class DmaBlock {
    * @param name - what messages call one of them
    * @internal
    */
-  static freeAll(blocks: readonly DmaBlock[], own?: Arena, name = 'each of blocks'): void {
+  static freeAll(blocks: readonly DmaBlock[], own?: Arena): void {
     if (!Array.isArray(blocks)) {
       throw wrongType('blocks', 'an array of blocks', blocks);
     }
     const byArena = new Map<Arena, Set<DmaBlock>>();
     for (const value of blocks) {
-      const block = checkBlock(value, name);
+      const block = checkBlock(value, 'each of blocks');
       const arena = block.#arena;
-      if (own !== undefined && arena !== own) {
-        throw wrongType(
-          name,
-          `a block that this attachment of '${own.name}' (owner ${own.owner}) allocated`,
-          block,
-        );
+      if (own !== undefined) {
+        checkOwn(block, own, 'each of blocks');
       }
       block.#checkLive();
       const some = byArena.get(arena) ?? new Set();
@@ -337,4 +333,15 @@ export function checkBlock(value: unknown, name = 'block'): DmaBlock {
     throw wrongType(name, 'a DmaBlock', value);
   }
   return value;
+}
+
+/** @throws ERR_INVALID_ARG_TYPE for a block of another attachment */
+export function checkOwn(block: DmaBlock, own: Arena, name = 'block'): void {
+  if (block.arena !== own) {
+    throw wrongType(
+      name,
+      `a block that this attachment of '${own.name}' (owner ${own.owner}) allocated`,
+      block,
+    );
+  }
 }
