@@ -81,6 +81,17 @@ Outcome NoLock(int error) {
   return outcome;
 }
 
+/// A block, of which there is a record.
+Outcome Found(const Answer& answer, const Records::Place& place) {
+  Outcome outcome;
+  outcome.start = answer.start;
+  outcome.length = answer.length;
+  outcome.serial = place.record.serial;
+  outcome.owner = place.record.owner;
+  outcome.tag = place.record.tag;
+  return outcome;
+}
+
 Refusal Refuse(const Failure& failure) {
   return {Fault::kNone, failure.error, failure.syscall};
 }
@@ -521,6 +532,10 @@ void SharedArena::Repair() {
 
 Outcome SharedArena::Try(const Request& request, std::uint32_t tag) {
   Outcome outcome;
+  if (tag > TagCount()) {
+    outcome.code = Code::kInvalid;
+    return outcome;
+  }
   if (description_.max_blocks != 0 && books_.block_count() >= description_.max_blocks) {
     outcome.code = Code::kTooManyBlocks;
     return outcome;
@@ -563,32 +578,27 @@ Outcome SharedArena::Try(const Request& request, std::uint32_t tag) {
   return outcome;
 }
 
-Outcome SharedArena::AllocateLocked(const Request& request, std::uint32_t tag) {
-  Outcome outcome;
-  if (tag > TagCount()) {
-    outcome.code = Code::kInvalid;
-    return outcome;
-  }
-  outcome = Try(request, tag);
+/// Whether an allocation that found no space may find some now.
+bool SharedArena::MakesRoomFor(const Outcome& outcome) {
   const bool is_short = outcome.code == Code::kNoSpace || outcome.code == Code::kTooManyBlocks;
-  if (is_short && description_.reclaims && SweepLocked().blocks > 0) outcome = Try(request, tag);
-  return outcome;
+  return is_short && description_.reclaims && SweepLocked().blocks > 0;
 }
 
 Outcome SharedArena::Allocate(const Request& request, std::uint32_t tag) {
   const Lock lock(*this);
   if (lock.error() != 0) return NoLock(lock.error());
-  return AllocateLocked(request, tag);
+  Outcome outcome = Try(request, tag);
+  if (MakesRoomFor(outcome)) outcome = Try(request, tag);
+  return outcome;
 }
 
-Outcome SharedArena::AllocateMany(const Request& request, std::uint32_t tag, std::span<double> starts,
-                                  std::span<double> serials) {
-  const Lock lock(*this);
-  if (lock.error() != 0) return NoLock(lock.error());
+/// All of them or none.
+Outcome SharedArena::TryMany(const Request& request, std::uint32_t tag, std::span<double> starts,
+                             std::span<double> serials) {
   Outcome outcome;
   const std::size_t count = std::min(starts.size(), serials.size());
   for (std::size_t i = 0; i < count; ++i) {
-    outcome = AllocateLocked(request, tag);
+    outcome = Try(request, tag);
     if (outcome.code != Code::kDone) {
       while (i-- > 0) {
         const auto start = static_cast<std::uint64_t>(starts[i]);
@@ -607,6 +617,17 @@ Outcome SharedArena::AllocateMany(const Request& request, std::uint32_t tag, std
     starts[i] = static_cast<double>(outcome.start);
     serials[i] = outcome.serial;
   }
+  return outcome;
+}
+
+Outcome SharedArena::AllocateMany(const Request& request, std::uint32_t tag, std::span<double> starts,
+                                  std::span<double> serials) {
+  const Lock lock(*this);
+  if (lock.error() != 0) return NoLock(lock.error());
+  Outcome outcome = TryMany(request, tag, starts, serials);
+  // From the first on: those that were placed around the blocks of the dead may be what leaves no run for the
+  // rest.
+  if (MakesRoomFor(outcome)) outcome = TryMany(request, tag, starts, serials);
   return outcome;
 }
 
@@ -639,6 +660,7 @@ Outcome SharedArena::FreeFound(std::uint64_t start, const Records::Place& place)
   }
   Begin();
   const Answer answer = books_.Free(start);
+  outcome = Found(answer, place);
   if (answer.status == Status::kOk) {
     records_.Remove(place);
     std::uint32_t& blocks = slots_[place.record.owner].blocks;
@@ -647,11 +669,6 @@ Outcome SharedArena::FreeFound(std::uint64_t start, const Records::Place& place)
     outcome.code = Code::kDamaged;
   }
   End();
-  outcome.start = start;
-  outcome.length = answer.length;
-  outcome.serial = place.record.serial;
-  outcome.owner = place.record.owner;
-  outcome.tag = place.record.tag;
   return outcome;
 }
 
@@ -666,12 +683,8 @@ Outcome SharedArena::BlockAtLocked(std::uint64_t granule) {
     return outcome;
   }
   const Records::Place place = records_.Find(answer.start);
+  outcome = Found(answer, place);
   if (place.state != Records::Place::State::kFound) outcome.code = Code::kDamaged;
-  outcome.start = answer.start;
-  outcome.length = answer.length;
-  outcome.serial = place.record.serial;
-  outcome.owner = place.record.owner;
-  outcome.tag = place.record.tag;
   return outcome;
 }
 

@@ -265,7 +265,9 @@ class SharedArena {
   int Back(const void* from, std::size_t bytes);
 
   Outcome Try(const Request& request, std::uint32_t tag);
-  Outcome AllocateLocked(const Request& request, std::uint32_t tag);
+  Outcome TryMany(const Request& request, std::uint32_t tag, std::span<double> starts,
+                  std::span<double> serials);
+  bool MakesRoomFor(const Outcome& outcome);
   std::optional<Records::Place> MayFree(std::uint64_t start, std::uint32_t serial, bool force) const;
   Outcome WhyNotFreed(std::uint64_t start, std::uint32_t serial);
   Outcome FreeFound(std::uint64_t start, const Records::Place& place);

@@ -196,6 +196,10 @@ export class DmaBlock {
         Float64Array.from(some, (block) => block.#start),
         Float64Array.from(some, (block) => block.#serial),
       );
+      // All of them, before a mapping of one can refuse to end.
+      for (const block of some) {
+        block.#serial = 0;
+      }
       for (const block of some) {
         block.end();
       }

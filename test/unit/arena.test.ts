@@ -401,6 +401,16 @@ describe('a worker thread', () => {
   });
 });
 
+test('many blocks are placed anew where the dead have made room, not around what they had', () => {
+  using arena = Arena.create({ byteLength: 65 * 64, granule: 64, backing: 'memfd' });
+  const dead = Arena.attach({ fd: arena.fd });
+  dead.allocateMany(3, 4 * 64);
+  dead.close();
+  // Behind the twelve granules of the dead there is room for one, and before it then for none.
+  expect(arena.allocateMany(2, 27 * 64).map(({ offset }) => offset)).toEqual([0, 27 * 64]);
+  expect(arena.check()).toEqual([]);
+});
+
 describe('dmaMalloc', () => {
   const run = async (body: string): Promise<unknown> => {
     const { stdout, stderr } = await runChild(

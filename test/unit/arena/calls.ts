@@ -78,11 +78,11 @@ class World implements Disposable {
   }
 
   /** Takes a block that the arena gave into the model, and writes to it. */
-  accept(block: DmaBlock, owner: number, request: Request, lowest = true): void {
+  accept(block: DmaBlock, owner: number, request: Request): void {
     const { granule } = this.model;
     const start = block.offset / granule;
     const constraints = constraintsOf(request, granule, this.backing);
-    expect(this.model.fault(start, constraints, lowest)).toBe(undefined);
+    expect(this.model.fault(start, constraints)).toBe(undefined);
     expect(block).toMatchObject({ byteLength: request.byteLength, tag: request.tag, freed: false });
     this.model.place({
       start,
@@ -298,8 +298,7 @@ function allocateMany(count: number, request: Request, number: number): Call {
     const blocks = run();
     expect(blocks).toHaveLength(count);
     for (const block of blocks) {
-      // Some of them may have been placed before room was made.
-      world.accept(block, owner, request, room === 'there');
+      world.accept(block, owner, request);
     }
     return room === 'made' ? 'in steps' : undefined;
   });

@@ -120,11 +120,10 @@ export class Model {
   }
 
   /**
-   * What is wrong with a place that was given, if anything is.
-   *
-   * @param lowest - whether it shall be the lowest, or exact; where addresses are asked for, another may be
+   * What is wrong with a place that was given, if anything is: it is the lowest, or exact, but where addresses are asked
+   * for.
    */
-  fault(start: number, request: Constraints, lowest: boolean): string | undefined {
+  fault(start: number, request: Constraints): string | undefined {
     const end = start + request.length;
     if (!Number.isInteger(start) || start < 0 || end > this.used.length) {
       return `the block at granule ${start} is not in the arena`;
@@ -135,7 +134,7 @@ export class Model {
     if (!this.fits(start, request)) {
       return `granule ${start} is not aligned as asked, or crosses a boundary`;
     }
-    if (!lowest || request.align > this.granule || request.boundary > 0) {
+    if (request.align > this.granule || request.boundary > 0) {
       return undefined;
     }
     const first = [...this.runs()].find(({ length }) => length >= request.length);
