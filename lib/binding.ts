@@ -81,6 +81,17 @@ export interface NativePoller {
   close(): void;
 }
 
+/**
+ * A lock of one byte of a file, which need not be in it, through an open file description of its own. Ends by `close()`, with
+ * the environment, or with the process, and by nothing else.
+ */
+export interface NativeByteLock {
+  /** Whether somebody else has the lock of that byte. Throws ERR_INVALID_STATE if closed. */
+  isHeld(byte: number): boolean;
+  /** A second call does nothing. */
+  close(): void;
+}
+
 /** One end of a passing of descriptors. It ends with its environment at the latest. */
 export interface NativeDescriptorSocket {
   /** The descriptor whose readiness says that there is something to do. */
@@ -374,6 +385,11 @@ export interface NativeBinding {
     info: NativeRegistersInfo,
   ) => NativeRegisters;
   Poller: new (fd: number, onReady: () => void) => NativePoller;
+  /** Takes the lock of a byte. EAGAIN while somebody else has it. */
+  ByteLock: new (
+    fd: number,
+    byte: number,
+  ) => NativeByteLock;
   /** Listens at `path`. EAGAIN while another process does the same in this directory. */
   DescriptorReceiver: new (
     path: string,

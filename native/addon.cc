@@ -4,6 +4,7 @@
 #include "arena.h"
 #include "arguments.h"
 #include "barrier.h"
+#include "byte_lock.h"
 #include "constants.h"
 #include "device.h"
 #include "error.h"
@@ -77,6 +78,7 @@ Napi::Object Load(Napi::Env env, Napi::Object exports) {
   Mapping::Define(exports);
   Registers::Define(exports);
   Poller::Define(exports);
+  ByteLock::Define(exports);
   DescriptorReceiver::Define(exports);
   DescriptorSender::Define(exports);
   return exports;
