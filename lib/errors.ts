@@ -37,12 +37,18 @@ export const errno = {
   EINVAL: system.errno.EINVAL,
   EACCES: system.errno.EACCES,
   EBADMSG: system.errno.EBADMSG,
+  EBUSY: system.errno.EBUSY,
   EDQUOT: system.errno.EDQUOT,
   EEXIST: system.errno.EEXIST,
   ENOENT: system.errno.ENOENT,
   ENOSPC: system.errno.ENOSPC,
   EOPNOTSUPP: system.errno.EOPNOTSUPP,
+  // These two are not in os.constants; the same numbers on every architecture that iospace supports.
+  EUSERS: 87,
+  EOWNERDEAD: 130,
   EPERM: system.errno.EPERM,
+  EPIPE: system.errno.EPIPE,
+  EPROTO: system.errno.EPROTO,
   ETIMEDOUT: system.errno.ETIMEDOUT,
 } as const;
 

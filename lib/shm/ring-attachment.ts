@@ -1,0 +1,115 @@
+/**
+ * One side of a ring, held by this thread: who is there, and whether the others live.
+ *
+ * With a descriptor of the memory's file each side holds the lock of a byte of its own, which the system ends with its
+ * thread or process however that ends. The bytes are those of the file where the ring begins; locks of others there would
+ * be mistaken for ours.
+ *
+ * @module
+ */
+import { binding, type NativeByteLock } from '../binding.js';
+import { errno, isSystemError, systemError } from '../errors.js';
+import { type Layout, MOST_SENDERS, processOf, state, stateOf } from './ring-layout.js';
+
+/**
+ * Whether another side is there: `none` has been yet, it is `open`, it has `closed`, or it is `dead`: gone without closing.
+ * Who attached without a descriptor is `open` until it closes, dead or not; who asks without one cannot tell either.
+ */
+export type PeerState = 'none' | 'open' | 'closed' | 'dead';
+
+/** The consumer's number. */
+export const CONSUMER = 0;
+
+export class Attachment {
+  readonly #layout: Layout;
+  readonly #lock: NativeByteLock | undefined;
+  /** 0 is the consumer, senders begin at 1. */
+  readonly side: number;
+  closed = false;
+
+  private constructor(layout: Layout, side: number, lock: NativeByteLock | undefined) {
+    this.#layout = layout;
+    this.#lock = lock;
+    this.side = side;
+  }
+
+  /** Takes the side of which there is one. Without a descriptor it is taken from whoever has it. */
+  static sole(layout: Layout, side: number, fd: number | undefined, operation: string): Attachment {
+    const lock = fd === undefined ? undefined : lockOf(layout, side, fd);
+    if (lock === null) {
+      const pid = Atomics.load(layout.words, processOf(side));
+      throw systemError(errno.EBUSY, operation, { hint: `process ${pid} has this side of the ring` });
+    }
+    const attachment = new Attachment(layout, side, lock);
+    Atomics.store(layout.words, stateOf(side), lock === undefined ? state.open : state.locked);
+    Atomics.store(layout.words, processOf(side), process.pid);
+    return attachment;
+  }
+
+  /** Takes the first sender's side that nobody has. */
+  static sender(layout: Layout, fd: number | undefined, operation: string): Attachment {
+    const { words } = layout;
+    for (let side = 1; side <= MOST_SENDERS; side++) {
+      const before = Atomics.load(words, stateOf(side));
+      // What a sender with a lock left is for the next one with a descriptor: only it can tell whether that is dead.
+      if (before === state.open || (before === state.locked && fd === undefined)) {
+        continue;
+      }
+      const lock = fd === undefined ? undefined : lockOf(layout, side, fd);
+      if (lock === null) {
+        continue;
+      }
+      const ours = lock === undefined ? state.open : state.locked;
+      if (Atomics.compareExchange(words, stateOf(side), before, ours) === before) {
+        Atomics.store(words, processOf(side), process.pid);
+        return new Attachment(layout, side, lock);
+      }
+      lock?.close();
+    }
+    throw systemError(errno.EUSERS, operation, { hint: `the ring has ${MOST_SENDERS} senders` });
+  }
+
+  /** How another side is. A system call where it can be dead. */
+  peer(side: number): PeerState {
+    const { words } = this.#layout;
+    const word = Atomics.load(words, stateOf(side));
+    if (word !== state.locked) {
+      return word === state.none ? 'none' : word === state.closed ? 'closed' : 'open';
+    }
+    if (this.#lock === undefined || this.closed || this.#lock.isHeld(byteOf(this.#layout, side))) {
+      return 'open';
+    }
+    // It may have closed in between: it says so before it gives up the lock.
+    return Atomics.load(words, stateOf(side)) === state.locked ? 'dead' : 'closed';
+  }
+
+  /** Leaves. A second call does nothing. */
+  close(): void {
+    if (this.closed) {
+      return;
+    }
+    this.closed = true;
+    // The memory may be closed already.
+    if (this.#layout.words.length > 0) {
+      Atomics.store(this.#layout.words, stateOf(this.side), state.closed);
+    }
+    this.#lock?.close();
+  }
+}
+
+/** The byte of the file that stands for a side. */
+function byteOf(layout: Layout, side: number): number {
+  return layout.byteOffset + side;
+}
+
+/** The lock of a side; null if somebody has it. */
+function lockOf(layout: Layout, side: number, fd: number): NativeByteLock | null {
+  try {
+    return new (binding().ByteLock)(fd, byteOf(layout, side));
+  } catch (error) {
+    if (isSystemError(error, 'EAGAIN', 'EACCES')) {
+      return null;
+    }
+    throw error;
+  }
+}
