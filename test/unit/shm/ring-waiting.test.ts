@@ -1,0 +1,152 @@
+import { Readable } from 'node:stream';
+import { finished, pipeline } from 'node:stream/promises';
+import { expect, test } from 'vitest';
+import { Ring, type RingConsumer, type RingProducer } from '../../../lib/shm/index.js';
+
+const code = (expected: string): unknown => expect.objectContaining({ code: expected });
+
+function ends(capacity = 64): { producer: RingProducer; consumer: RingConsumer; memory: ArrayBuffer } {
+  const memory = new ArrayBuffer(1024 + capacity);
+  Ring.create(memory);
+  return { producer: Ring.producer(memory), consumer: Ring.consumer(memory), memory };
+}
+
+const text = (message: Uint8Array | undefined): string | undefined =>
+  message === undefined ? undefined : Buffer.from(message).toString();
+
+test('send() waits for room, and messages keep their order', async () => {
+  const { producer, consumer } = ends();
+  const sent = ['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbbbbbbbbbb', 'c', 'dddddddddddddddddddd', ''].map(
+    (message) => producer.send(Buffer.from(message)),
+  );
+  const received: (string | undefined)[] = [];
+  for (let count = 0; count < 5; count++) {
+    received.push(text(await consumer.receive({ timeout: 5000 })));
+  }
+  await Promise.all(sent);
+  expect(received).toEqual(['aaaaaaaaaaaaaaaa', 'bbbbbbbbbbbbbbbbbbbbbbbb', 'c', 'dddddddddddddddddddd', '']);
+});
+
+test('a send that gives up lets the next one go', async () => {
+  const { producer, consumer } = ends();
+  producer.trySend(new Uint8Array(24));
+  producer.trySend(new Uint8Array(24));
+  const ending = new AbortController();
+  const first = producer.send(Buffer.from('first'), { signal: ending.signal });
+  const second = producer.send(Buffer.from('second'));
+  const third = producer.send(Buffer.from('third'), { timeout: 30 });
+  ending.abort('enough');
+  await expect(first).rejects.toMatchObject({ code: 'ABORT_ERR', cause: 'enough' });
+  consumer.tryReceive();
+  await second;
+  await third;
+  expect([text(consumer.tryReceive()), text(consumer.tryReceive())]).toEqual(['\0'.repeat(24), 'second']);
+  expect(text(consumer.tryReceive())).toBe('third');
+});
+
+test.each(['send', 'sendSync'] as const)('%s() into a full ring: timeout, closed consumer', async (name) => {
+  const { producer, consumer } = ends();
+  while (producer.trySend(new Uint8Array(8))) {}
+  const send = async (): Promise<void> => producer[name](new Uint8Array(8), { timeout: 20 });
+  const start = performance.now();
+  await expect(send()).rejects.toThrow(code('ETIMEDOUT'));
+  expect(performance.now() - start).toBeGreaterThanOrEqual(19);
+  consumer.close();
+  await expect(send()).rejects.toThrow(code('EPIPE'));
+});
+
+test.each(['receive', 'receiveSync'] as const)(
+  '%s() of an empty ring: timeout, closed producer',
+  async (name) => {
+    const { producer, consumer } = ends();
+    const receive = async (timeout: number): Promise<Uint8Array | undefined> => consumer[name]({ timeout });
+    await expect(receive(20)).rejects.toThrow(code('ETIMEDOUT'));
+    await expect(receive(0)).rejects.toThrow(code('ETIMEDOUT'));
+    producer.trySend(Buffer.from('last'));
+    producer.close();
+    expect(text(await receive(1000))).toBe('last');
+    expect(await receive(1000)).toBeUndefined();
+  },
+);
+
+test('an aborted wait is an AbortError; one aborted before takes nothing', async () => {
+  const { producer, consumer } = ends();
+  const ending = new AbortController();
+  const waiting = consumer.receive({ signal: ending.signal });
+  setTimeout(() => ending.abort(), 30);
+  await expect(waiting).rejects.toThrow(code('ABORT_ERR'));
+  producer.trySend(Buffer.from('there'));
+  await expect(consumer.receive({ signal: ending.signal })).rejects.toThrow(code('ABORT_ERR'));
+  expect(text(consumer.tryReceive())).toBe('there');
+});
+
+test.each([
+  [{ timeout: -1 }, 'ERR_OUT_OF_RANGE'],
+  [{ timeout: '1' }, 'ERR_INVALID_ARG_TYPE'],
+  [{ signal: {} }, 'ERR_INVALID_ARG_TYPE'],
+  [{ wait: 1 }, 'ERR_INVALID_ARG_VALUE'],
+])('%o is refused', async (options, expected) => {
+  const { producer, consumer } = ends();
+  await expect(producer.send(new Uint8Array(1), options as never)).rejects.toThrow(code(expected));
+  await expect(consumer.receive(options as never)).rejects.toThrow(code(expected));
+});
+
+test('an iteration gives all messages, and ends with the producer', async () => {
+  const { producer, consumer } = ends(1024);
+  const all = Array.from({ length: 3000 }, (_, index) => `${index}`);
+  const sending = (async () => {
+    for (const message of all) {
+      await producer.send(Buffer.from(message));
+    }
+    producer.close();
+  })();
+  const received: (string | undefined)[] = [];
+  for await (const message of consumer) {
+    received.push(text(message));
+  }
+  await sending;
+  expect(received).toEqual(all);
+});
+
+test('an iteration over messages that never end lets the event loop run', async () => {
+  const { producer, consumer } = ends();
+  let isOver = false;
+  setTimeout(() => {
+    isOver = true;
+  }, 1);
+  producer.trySend(Uint8Array.of(1));
+  let count = 0;
+  for await (const message of consumer) {
+    if (isOver || ++count === 3_000_000) {
+      break;
+    }
+    producer.trySend(message);
+  }
+  expect(isOver).toBe(true);
+});
+
+test('streams carry bytes, in pieces of any length', async () => {
+  const { producer, consumer } = ends(256);
+  const bytes = Buffer.from(Array.from({ length: 10_000 }, (_, index) => (index * 7) & 0xff));
+  const chunks = [bytes.subarray(0, 1), bytes.subarray(1, 5000), Buffer.alloc(0), bytes.subarray(5000)];
+  const written = pipeline(Readable.from(chunks, { objectMode: false }), producer.writable());
+  const read: Buffer[] = [];
+  for await (const chunk of consumer.readable()) {
+    read.push(chunk as Buffer);
+  }
+  await written;
+  expect(Buffer.concat(read).equals(bytes)).toBe(true);
+  expect([producer.closed, consumer.closed]).toEqual([true, true]);
+});
+
+test('a destroyed stream leaves the ring, also while it waits', async () => {
+  const { producer, consumer } = ends();
+  const readable = consumer.readable();
+  readable.resume();
+  const writable = producer.writable();
+  setTimeout(() => readable.destroy(), 20);
+  await finished(readable).catch(() => {});
+  writable.write(Buffer.alloc(1000));
+  await expect(finished(writable)).rejects.toThrow(code('EPIPE'));
+  expect([producer.closed, consumer.closed]).toEqual([true, true]);
+});
