@@ -102,11 +102,7 @@ export class SingleConsumer extends RingConsumer {
     const rest = this.#mask + 1 - (this.#position & this.#mask);
     const left = ((this.#limit - this.#position) | 0) - rest;
     const length = this.#words[HEADER_WORDS] as number;
-    if (
-      word !== TO_THE_START ||
-      left <= 0 ||
-      !(length >= 0 && recordBytes(length) <= left && length <= this.#most)
-    ) {
+    if (word !== TO_THE_START || !(length >= 0 && recordBytes(length) <= left && length <= this.#most)) {
       throw damaged('Ring.peek', `a message of ${word === TO_THE_START ? length : word} bytes`);
     }
     this.length = length;

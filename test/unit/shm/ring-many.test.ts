@@ -194,6 +194,54 @@ test('64 senders have room, the next is EUSERS until one leaves or dies', () => 
   }
 });
 
+test('all slots peeked at: there is no further message', () => {
+  const sender = Ring.sender(memory);
+  const consumer = Ring.consumer(memory);
+  for (let slot = 0; slot < 8; slot++) {
+    expect(sender.trySend(Uint8Array.of(slot))).toBe(true);
+    expect(consumer.peekView()).toEqual(Uint8Array.of(slot));
+  }
+  expect(consumer.peek()).toBe(-1);
+  expect(sender.trySend(Uint8Array.of(8))).toBe(false);
+  consumer.release();
+  expect(sender.trySend(Uint8Array.of(8))).toBe(true);
+  expect(consumer.tryReceive()).toEqual(Uint8Array.of(8));
+});
+
+const FIRST_SLOT = 1024 / 4;
+const TAIL = 32;
+
+test.each([
+  ['a length beyond the slot', FIRST_SLOT + 1, 57],
+  ['a negative length', FIRST_SLOT + 1, -1],
+  ['an earlier round', FIRST_SLOT, (-1 << 8) | 2],
+  ['a later round', FIRST_SLOT, (1 << 8) | 2],
+])('%s is EBADMSG to the consumer, each time', (_, word, value) => {
+  Ring.sender(memory).trySend(new Uint8Array(56));
+  const consumer = Ring.consumer(memory);
+  memory.view(Int32Array)[word] = value;
+  for (let look = 0; look < 3; look++) {
+    expect(() => consumer.peek()).toThrow(code('EBADMSG'));
+  }
+  memory.view(Int32Array).set([2, 56], FIRST_SLOT);
+  expect(consumer.tryReceive()).toHaveLength(56);
+});
+
+test.each([8, 16, 1000])('a tail moved by %i is EBADMSG to senders', (tail) => {
+  const sender = Ring.sender(memory);
+  memory.view(Int32Array)[TAIL] = tail;
+  expect(() => sender.trySend(new Uint8Array(1))).toThrow(code('EBADMSG'));
+});
+
+test('a tail that never stands still is no endless loop', () => {
+  const sender = Ring.sender(memory);
+  const { load } = Atomics;
+  let tail = 1000;
+  vi.spyOn(Atomics, 'load').mockImplementation(((words: Int32Array, index: number) =>
+    index === TAIL ? tail++ : load(words, index)) as never);
+  expect(sender.trySend(new Uint8Array(1))).toBe(false);
+});
+
 test('with a descriptor a side has one holder, and its peer learns how that ended', () => {
   Ring.create(memory, { replace: true });
   const producer = Ring.producer(memory, { fd });

@@ -197,3 +197,39 @@ test.each(['single', 'many'] as const)(
     expect(refused).toBeGreaterThan(100);
   },
 );
+
+test('any word in the place of a length is a message inside of what was sent, or EBADMSG', () => {
+  const capacity = 128;
+  let refused = 0;
+  for (let start = 0; start < capacity; start += 8) {
+    for (const lengths of [[0], [56], [17, 0], [40, 8], [0, 0, 0]]) {
+      for (const word of [...Array(150).keys(), -1, -2, -9, 2 ** 31 - 1, 2 ** 31 - 8, -(2 ** 31)]) {
+        const memory = new ArrayBuffer(HEADER + capacity);
+        Ring.create(memory);
+        const words = new Int32Array(memory);
+        words.set([start], TAIL);
+        words.set([start], HEAD);
+        const producer = Ring.producer(memory);
+        for (const length of lengths) {
+          producer.trySend(new Uint8Array(length));
+        }
+        words[HEADER / 4 + start / 4] = word;
+        const consumer = Ring.consumer(memory);
+        try {
+          for (let offset = consumer.peek(); offset !== -1; offset = consumer.peek()) {
+            expect(offset % 8 === 0 && offset >= 8 && offset + consumer.length <= capacity).toBe(true);
+          }
+        } catch (error) {
+          if (!isDamaged(error)) {
+            throw error;
+          }
+          refused++;
+        }
+        consumer.release();
+        expect((words[HEAD] as number) - start).toBeGreaterThanOrEqual(0);
+        expect(words[HEAD]).toBeLessThanOrEqual(words[TAIL] as number);
+      }
+    }
+  }
+  expect(refused).toBeGreaterThan(1000);
+});

@@ -69,6 +69,30 @@ test.each(['receive', 'receiveSync'] as const)(
   },
 );
 
+test.each(['closed', 'dead'] as const)(
+  'what was sent after the last look at a producer that is %s',
+  async (peer) => {
+    for (const name of ['receive', 'receiveSync'] as const) {
+      const { producer, consumer } = ends();
+      Object.defineProperty(consumer, 'peer', {
+        get: () => {
+          if (!producer.closed) {
+            producer.trySend(Buffer.from('late'));
+            producer.close();
+          }
+          return peer;
+        },
+      });
+      expect(text(await consumer[name]())).toBe('late');
+      if (peer === 'closed') {
+        expect(await consumer[name]()).toBeUndefined();
+      } else {
+        await expect((async () => consumer[name]())()).rejects.toThrow(code('EOWNERDEAD'));
+      }
+    }
+  },
+);
+
 test('an aborted wait is an AbortError; one aborted before takes nothing', async () => {
   const { producer, consumer } = ends();
   const ending = new AbortController();
