@@ -118,6 +118,41 @@ export interface NativeDescriptorSender extends NativeDescriptorSocket {
   isAnswered(): boolean;
 }
 
+/** Owns a descriptor until `close()`, its collection or the end of the environment. A second call does nothing. */
+export interface NativeOwnedFile {
+  close(): void;
+}
+
+/** A segment of System V, as `shmctl` has it: bytes, seconds since 1970, 0 for never. */
+export interface NativeSegmentStatus {
+  key: number;
+  /** Permissions, `SHM_DEST`, `SHM_LOCKED`. */
+  mode: number;
+  size: number;
+  attached: number;
+  creatorPid: number;
+  lastPid: number;
+  uid: number;
+  gid: number;
+  creatorUid: number;
+  creatorGid: number;
+  attachTime: number;
+  detachTime: number;
+  changeTime: number;
+}
+
+/** What the system allows of System V, and has. */
+export interface NativeSegmentInfo {
+  maxBytes: bigint;
+  minBytes: number;
+  maxSegments: number;
+  maxPages: bigint;
+  segments: number;
+  pages: number;
+  residentPages: number;
+  swappedPages: number;
+}
+
 export interface NativeInfo {
   version: number;
   bus: number;
@@ -333,9 +368,32 @@ export interface NativeBinding {
   shmOpen(name: string, flags: number, mode: number): number;
   shmUnlink(name: string): void;
   memfdCreate(name: string, flags: number): number;
+  /** Adds F_SEAL_*. */
+  seal(fd: number, seals: number): void;
+  seals(fd: number): number;
+  duplicate(fd: number): number;
+  /** Adds the name of an open file to those that end with this process. */
+  addLastName(path: string, fd: number): void;
+  forgetLastName(path: string): void;
+  /** Removes all of them now. */
+  removeLastNames(): void;
+  /** Has SIGHUP, SIGINT or SIGTERM remove them before it does what it does now, unless it is ignored. */
+  guardLastNames(signal: number): void;
+
+  // System V. Ids and keys are signed.
+  ftok(path: string, id: number): number;
+  shmget(key: number, size: number, flags: number): number;
+  shmat(id: number, flags: number): NativeMapping;
+  shmStat(id: number): NativeSegmentStatus;
+  /** 2^32 - 1 leaves what there is. */
+  shmSet(id: number, uid: number, gid: number, mode: number): void;
+  shmRemove(id: number): void;
+  shmLock(id: number): void;
+  shmUnlock(id: number): void;
+  shmInfo(): NativeSegmentInfo;
   eventfd(initial: number, flags: number): number;
   readonly pageSize: number;
-  /** The C library's numbers: PROT_*, MAP_*, MS_*, MADV_*, POLL*, O_*, MFD_*, EFD_*. */
+  /** The C library's numbers: PROT_*, MAP_*, MS_*, MADV_*, POLL*, O_*, MFD_*, F_SEAL_*, EFD_*. */
   readonly constants: Readonly<Record<string, number>>;
 
   /** Gives an open file that has no name the name `path`. EEXIST if there is one. */
@@ -384,6 +442,10 @@ export interface NativeBinding {
     index: number,
     info: NativeRegistersInfo,
   ) => NativeRegisters;
+  /** The descriptor is the object's from here. */
+  OwnedFile: new (
+    fd: number,
+  ) => NativeOwnedFile;
   Poller: new (fd: number, onReady: () => void) => NativePoller;
   /** Takes the lock of a byte. EAGAIN while somebody else has it. */
   ByteLock: new (

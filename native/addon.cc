@@ -15,6 +15,7 @@
 #include "shared_memory.h"
 #include "sockets.h"
 #include "syscall.h"
+#include "system_v.h"
 
 namespace iospace {
 
@@ -73,6 +74,8 @@ Napi::Object Load(Napi::Env env, Napi::Object exports) {
   exports.Set("constants", Constants(env));
   DefineFiles(exports);
   DefineSharedMemory(exports);
+  DefineSystemV(exports);
+  OwnedFile::Define(exports);
   DefineDevice(exports);
   DefineArena(exports);
   Mapping::Define(exports);

@@ -37,6 +37,11 @@ void LinkFile(const Napi::CallbackInfo& info) {
   Check(info.Env(), syscall::LinkFile(fd, path.c_str()), {.path = path});
 }
 
+Napi::Value Duplicate(const Napi::CallbackInfo& info) {
+  FileDescriptor fd = Take(info.Env(), syscall::Duplicate(Descriptor(info[0], "fd")));
+  return Napi::Number::New(info.Env(), fd.Detach());
+}
+
 /// The argument of an ioctl: an integer, or the memory of a view.
 void* Argument(Napi::Value value, std::uint32_t request) {
   if (value.IsNumber()) {
@@ -107,10 +112,22 @@ Napi::Value Eventfd(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+void OwnedFile::Define(Napi::Object exports) {
+  exports.Set("OwnedFile",
+              DefineClass(exports.Env(), "OwnedFile", {InstanceMethod<&OwnedFile::Close>("close")}));
+}
+
+OwnedFile::OwnedFile(const Napi::CallbackInfo& info) : ObjectWrap(info), file_(Descriptor(info[0], "fd")) {}
+
+void OwnedFile::Close(const Napi::CallbackInfo&) {
+  file_ = FileDescriptor();
+}
+
 void DefineFiles(Napi::Object exports) {
   const Napi::Env env = exports.Env();
   exports.Set("open", Napi::Function::New<Open>(env, "open"));
   exports.Set("close", Napi::Function::New<Close>(env, "close"));
+  exports.Set("duplicate", Napi::Function::New<Duplicate>(env, "duplicate"));
   exports.Set("linkFile", Napi::Function::New<LinkFile>(env, "linkFile"));
   exports.Set("ioctl", Napi::Function::New<Ioctl>(env, "ioctl"));
   exports.Set("poll", Napi::Function::New<Poll>(env, "poll"));

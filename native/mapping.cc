@@ -1,6 +1,7 @@
 #include "mapping.h"
 
 #include <sys/mman.h>
+#include <sys/shm.h>
 
 #include <charconv>
 #include <cstring>
@@ -104,6 +105,31 @@ void FinalizeBuffer(napi_env env, void*, void* hint) {
   GiveUp(env, std::move(*share));
 }
 
+std::shared_ptr<Region> MapFile(const Napi::CallbackInfo& info) {
+  const int fd = static_cast<int>(Integer(info[0], "fd", -1, INT32_MAX));
+  const std::size_t length = Length(info[1], "byteLength", 1);
+  const int protection = Integer<int>(info[2], "protection");
+  const int flags = Integer<int>(info[3], "flags");
+  const std::uint64_t offset = Unsigned64(info[4], "offset", INT64_MAX);
+  if ((flags & kRefusedFlags) != 0)
+    throw OutOfRange(info[3], "flags", "no flag that fixes or grows the address range");
+
+  Range range = Take(info.Env(), quarantine::Map(fd, length, protection, flags, static_cast<off_t>(offset)));
+  return std::make_shared<Region>(std::move(range), length);
+}
+
+/// Of a segment of System V. It ends like every other mapping, not by shmdt(): the kernel counts an
+/// attachment by what is mapped, and does so when something else takes the place of it.
+std::shared_ptr<Region> AttachSegment(const Napi::CallbackInfo& info) {
+  const int id = Integer<int>(info[0], "id");
+  const int flags = Integer<int>(info[1], "flags");
+  if ((flags & ~(SHM_RDONLY | SHM_EXEC)) != 0)
+    throw OutOfRange(info[1], "flags", "no flag that fixes the address range");
+
+  Attachment attachment = Take(info.Env(), quarantine::AttachSegment(id, flags));
+  return std::make_shared<Region>(std::move(attachment.range), attachment.length);
+}
+
 }  // namespace
 
 void Mapping::Define(Napi::Object exports) {
@@ -130,25 +156,22 @@ void Mapping::Define(Napi::Object exports) {
                     return Addon::Of(info.Env()).mapping.New({info[0], info[1], info[2], info[3], info[4]});
                   },
                   "mmap"));
+  exports.Set("shmat", Napi::Function::New(
+                           env,
+                           [](const Napi::CallbackInfo& info) -> Napi::Value {
+                             return Addon::Of(info.Env()).mapping.New({info[0], info[1]});
+                           },
+                           "shmat"));
 }
 
 Mapping::Mapping(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   const Napi::Env env = info.Env();
-  const int fd = static_cast<int>(Integer(info[0], "fd", -1, INT32_MAX));
-  const std::size_t length = Length(info[1], "byteLength", 1);
-  const int protection = Integer<int>(info[2], "protection");
-  const int flags = Integer<int>(info[3], "flags");
-  const std::uint64_t offset = Unsigned64(info[4], "offset", INT64_MAX);
-  if ((flags & kRefusedFlags) != 0)
-    throw OutOfRange(info[3], "flags", "no flag that fixes or grows the address range");
-
-  region_ = std::make_shared<Region>(
-      Take(env, quarantine::Map(fd, length, protection, flags, static_cast<off_t>(offset))), length);
+  region_ = info.Length() == 2 ? AttachSegment(info) : MapFile(info);
   const Napi::Object self = Value();
   self.TypeTag(&kTag);
   self.DefineProperties({
-      Napi::PropertyDescriptor::Value("byteLength", Napi::Number::New(env, static_cast<double>(length)),
-                                      napi_enumerable),
+      Napi::PropertyDescriptor::Value(
+          "byteLength", Napi::Number::New(env, static_cast<double>(region_->length())), napi_enumerable),
       Napi::PropertyDescriptor::Value(
           "address", Napi::BigInt::New(env, std::uint64_t{reinterpret_cast<std::uintptr_t>(region_->data())}),
           napi_enumerable),

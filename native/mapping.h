@@ -18,10 +18,11 @@ class Region;
 
 class Mapping : public Napi::ObjectWrap<Mapping> {
  public:
-  /// Exports mmap(). The constructor is not exported, but can be reached by any object: it is mmap() itself.
+  /// Exports mmap() and shmat(). The constructor is not exported, but can be reached by any object: it is
+  /// both of them.
   static void Define(Napi::Object exports);
 
-  /// mmap(fd, byteLength, protection, flags, offset)
+  /// mmap(fd, byteLength, protection, flags, offset), or, of two arguments, shmat(id, flags)
   explicit Mapping(const Napi::CallbackInfo& info);
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;

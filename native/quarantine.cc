@@ -48,6 +48,16 @@ class Queue {
 static_assert(std::is_trivially_destructible_v<Queue>);
 constinit Queue queue;
 
+/// Calls again without the ranges kept here, where there was no room.
+template <typename Call>
+auto WithRoom(Call call) {
+  auto result = call();
+  const auto* const failure = std::get_if<Failure>(&result);
+  if (failure == nullptr || failure->error != ENOMEM) return result;
+  queue.GiveBackAll();
+  return call();
+}
+
 }  // namespace
 
 void Put(Range range) noexcept {
@@ -56,11 +66,11 @@ void Put(Range range) noexcept {
 }
 
 Result<Range> Map(int fd, std::size_t length, int protection, int flags, off_t offset) {
-  Result<Range> result = syscall::Map(fd, length, protection, flags, offset);
-  const auto* const failure = std::get_if<Failure>(&result);
-  if (failure == nullptr || failure->error != ENOMEM) return result;
-  queue.GiveBackAll();
-  return syscall::Map(fd, length, protection, flags, offset);
+  return WithRoom([=] { return syscall::Map(fd, length, protection, flags, offset); });
+}
+
+Result<Attachment> AttachSegment(int id, int flags) {
+  return WithRoom([=] { return syscall::AttachSegment(id, flags); });
 }
 
 }  // namespace iospace::quarantine

@@ -14,5 +14,7 @@ void Put(Range range) noexcept;
 
 /// As syscall::Map; where there is no room left, without the ranges kept here.
 Result<Range> Map(int fd, std::size_t length, int protection, int flags, off_t offset);
+/// As syscall::AttachSegment; likewise.
+Result<Attachment> AttachSegment(int id, int flags);
 
 }  // namespace iospace::quarantine

@@ -2,6 +2,7 @@
 
 #include "arguments.h"
 #include "error.h"
+#include "last_names.h"
 #include "syscall.h"
 
 namespace iospace {
@@ -27,6 +28,33 @@ Napi::Value MemfdCreate(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd.Detach());
 }
 
+void Seal(const Napi::CallbackInfo& info) {
+  const int fd = Descriptor(info[0], "fd");
+  Check(info.Env(), syscall::Seal(fd, Integer<int>(info[1], "seals")));
+}
+
+Napi::Value Seals(const Napi::CallbackInfo& info) {
+  const int seals = Take(info.Env(), syscall::Seals(Descriptor(info[0], "fd")));
+  return Napi::Number::New(info.Env(), seals);
+}
+
+void AddLastName(const Napi::CallbackInfo& info) {
+  const std::string path = Text(info[0], "path");
+  Check(info.Env(), last_names::Add(path, Descriptor(info[1], "fd")), {.path = path});
+}
+
+void ForgetLastName(const Napi::CallbackInfo& info) {
+  last_names::Forget(Text(info[0], "path"));
+}
+
+void RemoveLastNames(const Napi::CallbackInfo&) {
+  last_names::Remove();
+}
+
+void GuardLastNames(const Napi::CallbackInfo& info) {
+  Check(info.Env(), last_names::Guard(Integer<int>(info[0], "signal")));
+}
+
 }  // namespace
 
 void DefineSharedMemory(Napi::Object exports) {
@@ -34,6 +62,12 @@ void DefineSharedMemory(Napi::Object exports) {
   exports.Set("shmOpen", Napi::Function::New<ShmOpen>(env, "shmOpen"));
   exports.Set("shmUnlink", Napi::Function::New<ShmUnlink>(env, "shmUnlink"));
   exports.Set("memfdCreate", Napi::Function::New<MemfdCreate>(env, "memfdCreate"));
+  exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
+  exports.Set("seals", Napi::Function::New<Seals>(env, "seals"));
+  exports.Set("addLastName", Napi::Function::New<AddLastName>(env, "addLastName"));
+  exports.Set("forgetLastName", Napi::Function::New<ForgetLastName>(env, "forgetLastName"));
+  exports.Set("removeLastNames", Napi::Function::New<RemoveLastNames>(env, "removeLastNames"));
+  exports.Set("guardLastNames", Napi::Function::New<GuardLastNames>(env, "guardLastNames"));
 }
 
 }  // namespace iospace

@@ -1,4 +1,5 @@
-/// Files that are memory: POSIX shared memory by name, memfd without one.
+/// Files that are memory: POSIX shared memory by name, memfd without one; seals of these, and the end of
+/// those.
 #pragma once
 
 #include <napi.h>

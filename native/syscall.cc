@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/ipc.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,8 +16,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cinttypes>
+#include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <string>
 
 namespace iospace {
@@ -54,6 +59,51 @@ auto Uninterrupted(Call call) {
   auto returned = call();
   while (returned == -1 && errno == EINTR) returned = call();
   return returned;
+}
+
+/// Runs what may make a file longer than RLIMIT_FSIZE allows. The kernel sends a signal to this thread then,
+/// which would end the process.
+template <typename Call>
+int WithoutSizeSignal(Call call) {
+  sigset_t signal;
+  sigset_t before;
+  ::sigemptyset(&signal);
+  ::sigaddset(&signal, SIGXFSZ);
+  ::pthread_sigmask(SIG_BLOCK, &signal, &before);
+  const int returned = call();
+  const int error = errno;
+  if (returned == -1 && error == EFBIG) {
+    const timespec now = {};
+    ::sigtimedwait(&signal, nullptr, &now);
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  errno = error;
+  return returned;
+}
+
+/// Whether what is mapped from `begin` on ends exactly at `end`; false where /proc does not say.
+bool IsMapping(std::uintptr_t begin, std::uintptr_t end) {
+  char path[sizeof "/proc/self/map_files/-" + 4 * sizeof begin];
+  std::snprintf(path, sizeof path, "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, begin, end);
+  struct stat status;
+  return ::lstat(path, &status) == 0;
+}
+
+/// The end of what is mapped from `address` on; 0 where /proc does not say.
+std::uintptr_t EndOfMapping(std::uintptr_t address) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> maps(std::fopen("/proc/self/maps", "re"),
+                                                             std::fclose);
+  if (maps == nullptr) return 0;
+  char line[512];
+  bool begins = true;
+  while (std::fgets(line, sizeof line, maps.get()) != nullptr) {
+    char* end = nullptr;
+    // Longer lines come in parts.
+    if (begins && std::strtoull(line, &end, 16) == address && *end == '-')
+      return static_cast<std::uintptr_t>(std::strtoull(end + 1, nullptr, 16));
+    begins = std::strchr(line, '\n') != nullptr;
+  }
+  return 0;
 }
 
 /// Bytes of the pages that a mapping of this file is made of.
@@ -153,11 +203,13 @@ Status ShmUnlink(const char* name) {
 }
 
 Status Truncate(int fd, off_t length) {
-  return Done(Uninterrupted([=] { return ::ftruncate(fd, length); }), "ftruncate");
+  const auto call = [=] { return Uninterrupted([=] { return ::ftruncate(fd, length); }); };
+  return Done(WithoutSizeSignal(call), "ftruncate");
 }
 
 Status Allocate(int fd, off_t offset, off_t length) {
-  return Done(Uninterrupted([=] { return ::fallocate(fd, 0, offset, length); }), "fallocate");
+  const auto call = [=] { return Uninterrupted([=] { return ::fallocate(fd, 0, offset, length); }); };
+  return Done(WithoutSizeSignal(call), "fallocate");
 }
 
 Result<int> Ioctl(int fd, unsigned long request, void* argument) {
@@ -224,6 +276,69 @@ Result<FileExtent> Extent(int fd) {
 
 Status Seal(int fd, int seals) {
   return Done(::fcntl(fd, F_ADD_SEALS, seals), "fcntl");
+}
+
+Result<int> Seals(int fd) {
+  return Value(::fcntl(fd, F_GET_SEALS), "fcntl");
+}
+
+Result<key_t> KeyOf(const char* path, int id) {
+  errno = 0;
+  const key_t key = ::ftok(path, id);
+  if (key == -1 && errno != 0) return Failure{errno, "ftok"};
+  return key;
+}
+
+Result<int> GetSegment(key_t key, std::size_t size, int flags) {
+  return Value(::shmget(key, size, flags), "shmget");
+}
+
+Result<Attachment> AttachSegment(int id, int flags) {
+  void* const address = ::shmat(id, nullptr, flags);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the C library's word for a failure.
+  if (address == reinterpret_cast<void*>(-1)) return Failure{errno, "shmat"};
+  // Asked for only now: while it is attached, the id cannot become another segment's.
+  const Result<shmid_ds> status = SegmentStatus(id);
+  if (const auto* failure = std::get_if<Failure>(&status)) {
+    const Failure reason = *failure;
+    ::shmdt(address);
+    return reason;
+  }
+  const std::size_t length = std::get<shmid_ds>(status).shm_segsz;
+  const std::size_t page = PageSize();
+  std::size_t mapped = (length + page - 1) & ~(page - 1);
+  const auto begin = reinterpret_cast<std::uintptr_t>(address);
+  // Huge pages, which nothing else tells of, are mapped as a whole. The list of all mappings is long.
+  if (!IsMapping(begin, begin + mapped))
+    if (const std::uintptr_t end = EndOfMapping(begin); end > begin) mapped = end - begin;
+  return Attachment{Range({static_cast<std::byte*>(address), mapped}), length};
+}
+
+Result<shmid_ds> SegmentStatus(int id) {
+  shmid_ds status = {};
+  if (::shmctl(id, IPC_STAT, &status) == -1) return Failure{errno, "shmctl"};
+  return status;
+}
+
+Status SetSegment(int id, shmid_ds status) {
+  return Done(::shmctl(id, IPC_SET, &status), "shmctl");
+}
+
+Status ControlSegment(int id, int command) {
+  return Done(::shmctl(id, command, nullptr), "shmctl");
+}
+
+Result<shminfo> SegmentLimits() {
+  shminfo limits = {};
+  // The call takes all of its answers through one type of pointer.
+  if (::shmctl(0, IPC_INFO, reinterpret_cast<shmid_ds*>(&limits)) == -1) return Failure{errno, "shmctl"};
+  return limits;
+}
+
+Result<shm_info> SegmentUsage() {
+  shm_info usage = {};
+  if (::shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&usage)) == -1) return Failure{errno, "shmctl"};
+  return usage;
 }
 
 Result<FileDescriptor> Socket() {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <poll.h>
+#include <sys/shm.h>
 #include <sys/types.h>
 
 #include <cstddef>
@@ -97,6 +98,12 @@ struct FileExtent {
   std::uint64_t block;
 };
 
+/// A segment of System V shared memory where it is attached.
+struct Attachment {
+  Range range;
+  std::size_t length;  ///< As its maker asked for; the range is whole pages of it.
+};
+
 /// Who runs this, as others may show it. Numbers are those of its own namespace.
 struct Self {
   std::uint32_t process;
@@ -122,6 +129,7 @@ Status Close(int fd);
 /// Gives an open file that has no name one.
 Status LinkFile(int fd, const char* path);
 Status ShmUnlink(const char* name);
+// Beyond RLIMIT_FSIZE these are EFBIG, and not the signal that ends the process.
 Status Truncate(int fd, off_t length);
 Status Allocate(int fd, off_t offset, off_t length);
 Result<int> Ioctl(int fd, unsigned long request, void* argument);
@@ -147,6 +155,21 @@ Result<bool> IsByteLocked(int fd, off_t byte);
 
 Result<FileExtent> Extent(int fd);
 Status Seal(int fd, int seals);
+Result<int> Seals(int fd);
+
+// Segments of System V shared memory.
+/// What ftok() makes of them. Its answer for an error can also be a key.
+Result<key_t> KeyOf(const char* path, int id);
+Result<int> GetSegment(key_t key, std::size_t size, int flags);
+/// Attaches at an address that the kernel chooses.
+Result<Attachment> AttachSegment(int id, int flags);
+Result<shmid_ds> SegmentStatus(int id);
+/// Sets owner, group and permissions.
+Status SetSegment(int id, shmid_ds status);
+/// IPC_RMID, SHM_LOCK, SHM_UNLOCK.
+Status ControlSegment(int id, int command);
+Result<shminfo> SegmentLimits();
+Result<shm_info> SegmentUsage();
 
 /// Most descriptors of one message: the kernel's SCM_MAX_FD.
 inline constexpr std::size_t kMostDescriptors = 253;
