@@ -12,6 +12,9 @@ import { MappedBytes } from './mapped-bytes.js';
 /** Most bytes of one mapping: what an ArrayBuffer can have; 4 GiB on Node 20. */
 export const MAX_BYTE_LENGTH: number = limits.MAX_LENGTH;
 
+/** The same number on every architecture that iospace supports. */
+const SHM_RDONLY = 0o10000;
+
 /** Present from Node 22. */
 const { transfer } = ArrayBuffer.prototype as { transfer?: (newByteLength: number) => ArrayBuffer };
 
@@ -29,6 +32,11 @@ export function mapShared(
   const { PROT_READ = 0, PROT_WRITE = 0, MAP_SHARED = 0 } = native.constants;
   const protection = access === 'write' ? PROT_READ | PROT_WRITE : PROT_READ;
   return new Mapping(native.mmap(fd, byteLength, protection, MAP_SHARED, offset));
+}
+
+/** Attaches a segment of System V, whole. */
+export function attachSegment(native: NativeBinding, id: number, access: 'read' | 'write'): Mapping {
+  return new Mapping(native.shmat(id, access === 'write' ? 0 : SHM_RDONLY));
 }
 
 /**

@@ -6,7 +6,10 @@
 export type { SystemError } from '../errors.js';
 export type { ViewConstructor } from '../mapped-bytes.js';
 export { fds, type PassOptions } from './fds.js';
-export { type OpenOptions, posix } from './posix.js';
+export { FileMemory } from './file-memory.js';
+export { Memfd, type MemfdOpenOptions, type MemfdOptions, memfd, type SealName } from './memfd.js';
+export { type OpenOptions, PosixMemory, posix } from './posix.js';
+export { MemoryReader } from './reader.js';
 export { Ring, type RingOptions, type SideOptions } from './ring.js';
 export type { PeerState } from './ring-attachment.js';
 export type { RingKind, RingMemory } from './ring-layout.js';
@@ -16,3 +19,12 @@ export type { RingSender } from './ring-sender.js';
 export type { RingSending } from './ring-sending.js';
 export type { RingBlockOptions, RingWaitOptions } from './ring-wait.js';
 export { SharedMemory } from './shared-memory.js';
+export {
+  type AttachOptions,
+  type ListedSegment,
+  Segment,
+  type SegmentChange,
+  type SegmentInfo,
+  type SegmentStatus,
+  sysv,
+} from './sysv.js';

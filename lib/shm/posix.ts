@@ -4,11 +4,13 @@
  * @module
  */
 import { constants, fstatSync, readdirSync } from 'node:fs';
+import { isMainThread } from 'node:worker_threads';
 import { binding, type NativeBinding } from '../binding.js';
 import { checkBoolean, checkInteger, checkOptions, checkString } from '../check.js';
-import { errno, isSystemError, outOfRange, systemError, wrongValue } from '../errors.js';
-import { MAX_BYTE_LENGTH, mapShared } from '../mapping.js';
-import { SharedMemory } from './shared-memory.js';
+import { isSystemError, wrongValue } from '../errors.js';
+import { MAX_BYTE_LENGTH, type Mapping } from '../mapping.js';
+import { removeAtExit } from './exit.js';
+import { extend, FileMemory, type MemoryFile, mapFile, mappable } from './file-memory.js';
 
 /** How to open a shared memory object. */
 export interface OpenOptions {
@@ -22,6 +24,19 @@ export interface OpenOptions {
   mode?: number;
   /** Whether to map it for reading only. @defaultValue false */
   readOnly?: boolean;
+  /**
+   * Whether all pages of what is made here are taken at once, by `open` and by `resize()`. Otherwise they are taken when
+   * they are touched first, and a full `/dev/shm` ends the process then (SIGBUS). @defaultValue true
+   */
+  allocate?: boolean;
+  /**
+   * Whether the name is removed when this process ends, unless it has become another object's: at its regular end, by an
+   * uncaught exception, and by SIGHUP, SIGINT and SIGTERM, which end the process as they would have done, with the same
+   * status. Where the program listens to such a signal it does not end the process; its `process.exit()` does. SIGKILL and
+   * crashes leave the name behind, in {@link posix.list}: open it with `create` at the next start, or use a memfd, which
+   * has no name to leave. For the main thread. @defaultValue false
+   */
+  unlinkAtExit?: boolean;
 }
 
 /** Where Linux keeps the objects. */
@@ -31,21 +46,92 @@ const DIRECTORY = '/dev/shm';
 const NAME_MAX = 255;
 
 /**
+ * A POSIX shared memory object, made by {@link posix.open}. The object itself lives until it is unlinked and nobody has it
+ * mapped or open.
+ *
+ * Whoever may write to the object may also shrink it: touching what is no longer there kills the process (SIGBUS), as in
+ * every language. Share with processes that you trust, or use {@link memfd}, whose seals forbid it.
+ *
+ * @example
+ * using memory = posix.open('/frames', { create: true, size: 4096 });
+ * Atomics.add(memory.view(Int32Array), 0, 1);
+ */
+export class PosixMemory extends FileMemory {
+  /** Its name, with the leading slash. */
+  readonly name: string;
+  /** Whether this open made it: exactly one process finds true, and initializes it. */
+  readonly created: boolean;
+
+  /** @internal */
+  constructor(mapping: Mapping, readOnly: boolean, file: MemoryFile, created: boolean) {
+    super(mapping, readOnly, file);
+    this.name = file.path;
+    this.created = created;
+  }
+
+  /**
+   * Removes its name, so that nobody can open it any more. Those who have it keep it.
+   *
+   * @throws ENOENT if the name is gone already
+   */
+  unlink(): void {
+    unlink(this.name);
+  }
+
+  protected override describe(): string {
+    return `name: '${this.name}'`;
+  }
+}
+
+/**
  * Opens, makes and maps a shared memory object.
  *
  * The memory of a new object is allocated here, so that a full `/dev/shm` is ENOSPC now and not the end of the process
- * later. That costs a third of a millisecond per MiB.
+ * later. That costs a third of a millisecond per MiB; `allocate: false` leaves it to the first touch.
  *
  * @param name - at most 255 bytes; a leading slash is added if it is missing; no other slash
- * @throws ENOENT if there is none and `create` is not given; EEXIST with `exclusive`; EACCES; ENOSPC; ERR_OUT_OF_RANGE
- *   if `size` is more than the object has; EINVAL if the object is empty and no `size` is given
+ * @throws ENOENT if there is none and `create` is not given; EEXIST with `exclusive`; EACCES; ENOSPC; EFBIG beyond
+ *   `ulimit -f`; ENOMEM beyond `ulimit -v`; ERR_OUT_OF_RANGE if `size` is more than the object has; EINVAL if the object
+ *   is empty and no `size` is given
  * @example
  * using memory = posix.open('/frames', { create: true, size: 1 << 20 });
  */
-function open(name: string, options?: OpenOptions): SharedMemory {
+function open(name: string, options?: OpenOptions): PosixMemory {
   const path = objectName(name);
-  const known = checkOptions(options, ['size', 'create', 'exclusive', 'mode', 'readOnly']);
+  const { size, create, exclusive, mode, readOnly, allocate, unlinkAtExit } = checkOpen(options);
+  const native = binding();
+  const flags = readOnly ? constants.O_RDONLY : constants.O_RDWR;
+  const { fd, created } = create
+    ? openOrCreate(native, path, exclusive, mode)
+    : { fd: native.shmOpen(path, flags, 0), created: false };
+  try {
+    const file = { native, fd, path, allocate };
+    const mapping = mapFile(file, prepare(file, size, create), readOnly);
+    if (unlinkAtExit) {
+      removeAtExit(native, DIRECTORY + path, fd);
+    }
+    return new PosixMemory(mapping, readOnly, file, created);
+  } catch (error) {
+    native.close(fd);
+    if (created) {
+      native.shmUnlink(path);
+    }
+    throw error;
+  }
+}
+
+function checkOpen(options: OpenOptions | undefined) {
+  const known = checkOptions(options, [
+    'size',
+    'create',
+    'exclusive',
+    'mode',
+    'readOnly',
+    'allocate',
+    'unlinkAtExit',
+  ]);
   const { size, create = false, exclusive = false, mode = 0o600, readOnly = false } = known;
+  const { allocate = true, unlinkAtExit = false } = known;
   if (size !== undefined) {
     checkInteger('size', size, 1, MAX_BYTE_LENGTH);
   }
@@ -53,6 +139,8 @@ function open(name: string, options?: OpenOptions): SharedMemory {
   checkBoolean('exclusive', exclusive);
   checkInteger('mode', mode, 0, 0o777);
   checkBoolean('readOnly', readOnly);
+  checkBoolean('allocate', allocate);
+  checkBoolean('unlinkAtExit', unlinkAtExit);
   if (exclusive && !create) {
     throw wrongValue('exclusive', 'true only together with create', exclusive);
   }
@@ -62,24 +150,10 @@ function open(name: string, options?: OpenOptions): SharedMemory {
   if (create && size === undefined) {
     throw wrongValue('size', 'a number of bytes together with create', size);
   }
-
-  const native = binding();
-  const flags = readOnly ? constants.O_RDONLY : constants.O_RDWR;
-  const { fd, created } = create
-    ? openOrCreate(native, path, exclusive, mode)
-    : { fd: native.shmOpen(path, flags, 0), created: false };
-  try {
-    const byteLength = prepare(native, fd, path, size, create);
-    const mapping = mapShared(native, fd, byteLength, 0n, readOnly ? 'read' : 'write');
-    return new SharedMemory(mapping, { name: path, created, readOnly, unlink: () => native.shmUnlink(path) });
-  } catch (error) {
-    if (created) {
-      native.shmUnlink(path);
-    }
-    throw error;
-  } finally {
-    native.close(fd);
+  if (unlinkAtExit && !isMainThread) {
+    throw wrongValue('unlinkAtExit', 'false in a worker thread', unlinkAtExit);
   }
+  return { size, create, exclusive, mode, readOnly, allocate, unlinkAtExit };
 }
 
 /** Makes the object or opens the one there is, so that exactly one of those who race for it knows that it made it. */
@@ -110,29 +184,14 @@ function openOrCreate(
 }
 
 /** Sees to it that `size` bytes are there, and says how many to map. */
-function prepare(
-  native: NativeBinding,
-  fd: number,
-  path: string,
-  size: number | undefined,
-  create: boolean,
-): number {
-  const available = fstatSync(fd).size;
+function prepare(file: MemoryFile, size: number | undefined, create: boolean): number {
+  const available = fstatSync(file.fd).size;
   // Also where its maker has not come to this point yet, or never will.
   if (create && size !== undefined && available === 0) {
-    native.fallocate(fd, 0, size);
+    extend(file, 0, size);
     return size;
   }
-  if (available === 0) {
-    throw systemError(errno.EINVAL, 'mmap', {
-      path,
-      hint: 'the object is empty; its maker may not be done yet',
-    });
-  }
-  if (size !== undefined && size > available) {
-    throw outOfRange('size', `at most the ${available} bytes of ${path}`, size);
-  }
-  return checkInteger('size', size ?? available, 1, MAX_BYTE_LENGTH);
+  return mappable(file.path, available, size);
 }
 
 /**
@@ -141,7 +200,10 @@ function prepare(
  * @throws ENOENT if there is none; EACCES
  */
 function unlink(name: string): void {
-  binding().shmUnlink(objectName(name));
+  const path = objectName(name);
+  const native = binding();
+  native.shmUnlink(path);
+  native.forgetLastName(DIRECTORY + path);
 }
 
 /** The names of all objects that there are, sorted. Semaphores, which live in the same place, are left out. */

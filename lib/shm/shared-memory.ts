@@ -1,5 +1,5 @@
 /**
- * Memory that is shared with other processes, mapped into this one.
+ * Memory that is shared with other processes, mapped into this one: what all three kinds of it have.
  *
  * @module
  */
@@ -8,62 +8,40 @@ import { checkRange } from '../check.js';
 import { errno, invalidState, systemError } from '../errors.js';
 import { MappedBytes } from '../mapped-bytes.js';
 import type { Mapping } from '../mapping.js';
-
-/** What a shared memory is, beside its mapping. */
-export interface SharedMemoryDescription {
-  readonly name: string;
-  readonly created: boolean;
-  readonly readOnly: boolean;
-  /** Removes the name. */
-  unlink(): void;
-}
+import { MemoryReader } from './reader.js';
 
 /**
- * Memory shared with other processes, made by {@link posix.open}. It lives in this process until
- * {@link SharedMemory.close}; the object itself until it is unlinked and nobody has it mapped.
+ * Memory shared with other processes: a {@link PosixMemory}, {@link Segment} or {@link Memfd}. It is in this process until
+ * {@link SharedMemory.close}; what becomes of it for others is up to its kind.
  *
  * `buffer`, `bytes` and `view()` throw EACCES if it was opened `readOnly`, for nothing keeps JavaScript from writing to an
- * ArrayBuffer, and ERR_INVALID_STATE after `close()`.
- *
- * Whoever may write to the object may also shrink it: touching what is no longer there kills the process, as in every
- * language. Share with processes that you trust.
- *
- * @example
- * using memory = posix.open('/frames', { create: true, size: 4096 });
- * Atomics.add(memory.view(Int32Array), 0, 1);
+ * ArrayBuffer, and such a write would end the process: read it by {@link SharedMemory.read} or
+ * {@link SharedMemory.reader}. After `close()` they throw ERR_INVALID_STATE.
  */
-export class SharedMemory extends MappedBytes {
-  readonly #mapping: Mapping;
-  readonly #description: SharedMemoryDescription;
+export abstract class SharedMemory extends MappedBytes {
+  #mapping: Mapping;
+  #readOnly: boolean;
 
   /** @internal */
-  constructor(mapping: Mapping, description: SharedMemoryDescription) {
+  constructor(mapping: Mapping, readOnly: boolean) {
     super(0, mapping.byteLength);
     this.#mapping = mapping;
-    this.#description = description;
+    this.#readOnly = readOnly;
   }
 
-  /** Its name, with the leading slash. */
-  get name(): string {
-    return this.#description.name;
-  }
-
-  /** Whether this open made it: exactly one process finds true, and initializes it. */
-  get created(): boolean {
-    return this.#description.created;
-  }
-
-  /** Whether it can only be read: then by {@link SharedMemory.read}. */
+  /** Whether it can only be read. */
   get readOnly(): boolean {
-    return this.#description.readOnly;
+    return this.#readOnly;
   }
 
   override get buffer(): ArrayBuffer {
-    const mapping = this.#open();
-    if (this.readOnly) {
-      throw systemError(errno.EACCES, 'buffer', { path: this.name, hint: 'opened readOnly; read() copies' });
+    const { buffer } = this.#open();
+    if (this.#readOnly) {
+      throw systemError(errno.EACCES, 'buffer', {
+        hint: 'the memory is read-only; read() copies, reader() reads in place',
+      });
     }
-    return mapping.buffer;
+    return buffer;
   }
 
   get closed(): boolean {
@@ -71,7 +49,7 @@ export class SharedMemory extends MappedBytes {
   }
 
   /**
-   * A copy of a part of it; also where it was opened `readOnly`.
+   * A copy of a part of it; also where it is read-only.
    *
    * @param offset - first byte
    * @param length - bytes; absent: all that follow
@@ -82,22 +60,33 @@ export class SharedMemory extends MappedBytes {
     return bytes.slice(offset, offset + checkRange(offset, length, this.byteLength));
   }
 
-  /**
-   * Removes its name, so that nobody can open it any more. Those who have it keep it.
-   *
-   * @throws ENOENT if the name is gone already
-   */
-  unlink(): void {
-    this.#description.unlink();
+  /** What reads it in place and cannot write; also where it is read-only. */
+  reader(): MemoryReader {
+    this.#open();
+    return new MemoryReader(() => this.#open().buffer);
   }
 
-  /** Ends the mapping now: every view has length 0 afterwards. The name stays. A second call does nothing. */
+  /** Ends the mapping now: every view has length 0 afterwards. A second call does nothing. */
   close(): void {
     this.#mapping.release();
   }
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** Puts another mapping in the place of the one that there is, whose views have length 0 afterwards. */
+  protected replace(mapping: Mapping, readOnly: boolean): void {
+    this.#mapping.release();
+    this.#mapping = mapping;
+    this.#readOnly = readOnly;
+    // Nobody but the memory itself may change it.
+    (this as { byteLength: number }).byteLength = mapping.byteLength;
+  }
+
+  /** Throws if closed. */
+  protected checkOpen(): void {
+    this.#open();
   }
 
   #open(): Mapping {
@@ -107,8 +96,11 @@ export class SharedMemory extends MappedBytes {
     return this.#mapping;
   }
 
+  /** What tells it from others of its kind: `id: 5`. */
+  protected abstract describe(): string;
+
   /** Shows what it is. Touches no memory. */
   [inspect.custom](): string {
-    return `SharedMemory { name: '${this.name}', byteLength: ${this.byteLength}, readOnly: ${this.readOnly}, closed: ${this.closed} }`;
+    return `${this.constructor.name} { ${this.describe()}, byteLength: ${this.byteLength}, readOnly: ${this.readOnly}, closed: ${this.closed} }`;
   }
 }
