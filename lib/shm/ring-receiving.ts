@@ -5,6 +5,7 @@
  */
 import { Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { inspect } from 'node:util';
 import { errno, systemError } from '../errors.js';
 import type { Attachment, PeerState } from './ring-attachment.js';
 import type { Layout } from './ring-layout.js';
@@ -195,6 +196,11 @@ export abstract class RingConsumer {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** Shows what it is. Touches no memory. */
+  [inspect.custom](): string {
+    return `RingConsumer { byteLength: ${this.bytes.byteLength}, closed: ${this.closed} }`;
   }
 
   /** What the producer may have sent between the last look and its end. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { Writable } from 'node:stream';
+import { inspect } from 'node:util';
 import { checkInteger } from '../check.js';
 import { errno, invalidState, systemError, wrongType } from '../errors.js';
 import { type Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
@@ -133,6 +134,11 @@ export abstract class RingSending {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /** Shows what it is. Touches no memory. */
+  [inspect.custom](): string {
+    return `${this.constructor.name} { maxLength: ${this.maxLength}, closed: ${this.closed} }`;
   }
 
   #checkConsumer(operation: string): void {

@@ -1,6 +1,10 @@
 /**
  * Rings: queues of messages in shared memory, made here, and entered on one of their sides.
  *
+ * What both sides may touch at once, indices and states, goes through `Atomics`. Messages do not: they belong to one side
+ * at a time, and an index hands them over. The language promises that order for a SharedArrayBuffer; for the ArrayBuffers of
+ * mapped memory V8 keeps it too.
+ *
  * @module
  */
 import { checkBoolean, checkDescriptor, checkInteger, checkOneOf, checkOptions } from '../check.js';

@@ -37,6 +37,11 @@ test('shared-memory', async () => {
   expect(stdout).toContain('written by another process');
 });
 
+test('ring: a million messages to a child', async () => {
+  const { stdout } = await example('ring', []);
+  expect(stdout).toContain('499999500000');
+});
+
 test('arena: a child that is killed, and a sweep', async () => {
   const { stdout } = await example('arena', []);
   expect(stdout).toContain('swept: 2 blocks, 1052672 bytes of 1 dead owner');

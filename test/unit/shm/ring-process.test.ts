@@ -238,6 +238,54 @@ test('senders of several processes: each in its order, none torn, and one that i
   consumer.close();
 }, 20_000);
 
+test.each(['single', 'many'] as const)(
+  'garbage that a process writes into a ring of kind %s all the time is EBADMSG at the most',
+  async (kind) => {
+    Ring.create(memory, { kind });
+    await start(
+      'consumer',
+      `const words = memory.view(Int32Array);
+     const places = [32, 64, 256, 257, 258, 272, 273];
+     for (let round = 0; ; round++) {
+       const word = round % 3 === 0 ? Math.floor(Math.random() * words.length) : places[round % places.length];
+       Atomics.store(words, word, round % 2 === 0 ? Math.floor(Math.random() * 2 ** 32) : (round % 512) * 8);
+     }`,
+    );
+    let refused = 0;
+    let calls = 0;
+    const attempt = <T>(call: () => T): T | undefined => {
+      calls++;
+      try {
+        return call();
+      } catch (error) {
+        // At the entry the header itself may be wrong.
+        expect((error as { code?: string }).code).toMatch(/^(EBADMSG|EINVAL|EPROTO)$/);
+        refused++;
+        return undefined;
+      }
+    };
+    const until = performance.now() + 400;
+    while (performance.now() < until) {
+      Ring.create(memory, { kind, replace: true });
+      const sending = attempt(() => (kind === 'single' ? Ring.producer(memory) : Ring.sender(memory)));
+      const consumer = attempt(() => Ring.consumer(memory));
+      for (let round = 0; round < 50; round++) {
+        attempt(() => sending?.trySend(new Uint8Array(round)));
+        const view = attempt(() => consumer?.peekView());
+        if (view !== undefined) {
+          expect(view.byteOffset + view.byteLength).toBeLessThanOrEqual(memory.byteLength);
+        }
+        attempt(() => consumer?.release());
+      }
+      sending?.close();
+      consumer?.close();
+    }
+    expect(refused).toBeGreaterThan(10);
+    expect(calls).toBeGreaterThan(refused);
+  },
+  20_000,
+);
+
 test('a side of a worker that was terminated is dead', async () => {
   Ring.create(memory);
   const consumer = Ring.consumer(memory, { fd });

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { Ring, type RingMemory, type RingOptions } from '../../../lib/shm/index.js';
 
@@ -224,6 +225,18 @@ describe('the fast layer', () => {
     expect(() => producer.trySend('abc' as never)).toThrow(code('ERR_INVALID_ARG_TYPE'));
     expect(() => producer.trySend(new Uint8Array(25))).toThrow(code('ERR_OUT_OF_RANGE'));
   });
+});
+
+test('inspecting touches no memory', () => {
+  const memory = memoryOf(128);
+  const many = memoryOf(128, { kind: 'many' });
+  expect(
+    [Ring.producer(memory), Ring.sender(many), Ring.consumer(memory)].map((side) => inspect(side)),
+  ).toEqual([
+    'RingProducer { maxLength: 56, closed: false }',
+    'RingSender { maxLength: 56, closed: false }',
+    'RingConsumer { byteLength: 128, closed: false }',
+  ]);
 });
 
 describe('the end', () => {
