@@ -92,6 +92,34 @@ export interface NativeByteLock {
   close(): void;
 }
 
+/**
+ * A lock of one byte of a file that is taken and given back many times, otherwise the same: the kernel ends it with whoever has
+ * it.
+ */
+export interface NativeFileLock {
+  /** Whether it is this object's now: false while another has it. */
+  tryLock(): boolean;
+  unlock(): void;
+  /** A second call does nothing. */
+  close(): void;
+}
+
+/** The waits of this environment that do not block it. While there are any, they keep the event loop alive. */
+export interface NativeFutexWaits {
+  /**
+   * Begins a wait under a number that no other has. The constructor's function is told, on a later turn, how it ended: 0
+   * woken, perhaps for no reason; 2 its time is over; 3 cancelled; a negative errno. EAGAIN if there are too many.
+   *
+   * @param timeout - milliseconds; -1 for no limit
+   */
+  add(id: number, words: Words, index: number, expected: number, timeout: number): void;
+  /** Ends a wait soon, if it has not ended. */
+  cancel(id: number): void;
+}
+
+/** An array of 32-bit words. */
+export type Words = Int32Array | Uint32Array;
+
 /** One end of a passing of descriptors. It ends with its environment at the latest. */
 export interface NativeDescriptorSocket {
   /** The descriptor whose readiness says that there is something to do. */
@@ -396,6 +424,14 @@ export interface NativeBinding {
   /** The C library's numbers: PROT_*, MAP_*, MS_*, MADV_*, POLL*, O_*, MFD_*, F_SEAL_*, EFD_*. */
   readonly constants: Readonly<Record<string, number>>;
 
+  /**
+   * Sleeps while a word has the value `expected`, unsigned, but at most 100 ms, whatever is asked. Returns 0 if it was
+   * woken, perhaps for no reason; 1 if the word has another value; 2 otherwise. EFAULT if the word is not mapped.
+   */
+  futexWait(words: Words, index: number, expected: number, nanoseconds: number): number;
+  /** Wakes at most `count` sleepers of any process; returns how many it has woken. */
+  futexWake(words: Words, index: number, count: number): number;
+
   /** Gives an open file that has no name the name `path`. EEXIST if there is one. */
   linkFile(fd: number, path: string): void;
 
@@ -452,6 +488,12 @@ export interface NativeBinding {
     fd: number,
     byte: number,
   ) => NativeByteLock;
+  FutexWaits: new (onEnded: (id: number, outcome: number) => void) => NativeFutexWaits;
+  /** Opens the file anew, for reading and writing; takes no lock. */
+  FileLock: new (
+    fd: number,
+    byte: number,
+  ) => NativeFileLock;
   /** Listens at `path`. EAGAIN while another process does the same in this directory. */
   DescriptorReceiver: new (
     path: string,

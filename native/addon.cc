@@ -8,7 +8,9 @@
 #include "constants.h"
 #include "device.h"
 #include "error.h"
+#include "file_lock.h"
 #include "files.h"
+#include "futex.h"
 #include "mapping.h"
 #include "poller.h"
 #include "registers.h"
@@ -82,6 +84,8 @@ Napi::Object Load(Napi::Env env, Napi::Object exports) {
   Registers::Define(exports);
   Poller::Define(exports);
   ByteLock::Define(exports);
+  FileLock::Define(exports);
+  FutexWaits::Define(exports);
   DescriptorReceiver::Define(exports);
   DescriptorSender::Define(exports);
   return exports;

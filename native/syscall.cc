@@ -1,6 +1,7 @@
 #include "syscall.h"
 
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/magic.h>
 #include <sys/eventfd.h>
 #include <sys/file.h>
@@ -21,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <string>
 
@@ -130,6 +132,25 @@ struct flock ByteLock(short type, off_t byte) {
   lock.l_len = 1;
   return lock;
 }
+
+// Newer than the oldest headers that this is built with; the same on all architectures.
+constexpr long kFutexWaitv = 449;
+constexpr std::uint32_t kFutex32 = 2;
+static_assert(sizeof(FutexWord) == 24);
+
+constexpr std::int64_t kSecond = 1'000'000'000;
+
+/// The time of the first futex call: of `long`, whatever the C library makes of its own.
+struct OldTime {
+  long seconds;
+  long nanoseconds;
+};
+
+/// The time of all newer calls.
+struct NewTime {
+  std::int64_t seconds;
+  std::int64_t nanoseconds;
+};
 
 /// Memory for the descriptors of one message, aligned as its header must be.
 union Control {
@@ -448,6 +469,43 @@ Status Lock(std::span<std::byte> bytes) {
 
 Status Unlock(std::span<std::byte> bytes) {
   return Done(::munlock(bytes.data(), bytes.size()), "munlock");
+}
+
+Result<Slept> FutexWait(const std::uint32_t* word, std::uint32_t expected, std::int64_t nanoseconds) {
+  const OldTime time = {static_cast<long>(nanoseconds / kSecond), static_cast<long>(nanoseconds % kSecond)};
+  if (::syscall(SYS_futex, word, FUTEX_WAIT, expected, &time, nullptr, 0) == 0) return Slept::kWoken;
+  const int error = errno;
+  if (error == EAGAIN) return Slept::kNotEqual;
+  if (error == ETIMEDOUT || error == EINTR) return Slept::kTimedOut;
+  return Failure{error, "futex"};
+}
+
+Result<int> FutexWake(const std::uint32_t* word, int count) {
+  return Value(static_cast<int>(::syscall(SYS_futex, word, FUTEX_WAKE, count, nullptr, nullptr, 0)), "futex");
+}
+
+FutexWord::FutexWord(const std::uint32_t* word, std::uint32_t expected)
+    : expected(expected), address(reinterpret_cast<std::uintptr_t>(word)), flags(kFutex32) {}
+
+Result<std::size_t> FutexWaitMany(std::span<const FutexWord> words, std::int64_t deadline) {
+  const NewTime time = {deadline / kSecond, deadline % kSecond};
+  const long returned = ::syscall(kFutexWaitv, words.data(), words.size(), 0,
+                                  deadline == INT64_MAX ? nullptr : &time, CLOCK_MONOTONIC);
+  if (returned == -1) return Failure{errno, "futex_waitv"};
+  return static_cast<std::size_t>(returned);
+}
+
+bool HasFutexWaitMany() {
+  // No words are EINVAL; a container may refuse the call as EPERM.
+  const auto slept = FutexWaitMany({}, INT64_MAX);
+  const auto* const failure = std::get_if<Failure>(&slept);
+  return failure != nullptr && failure->error == EINVAL;
+}
+
+std::int64_t Now() {
+  timespec time = {};
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  return std::int64_t{time.tv_sec} * kSecond + time.tv_nsec;
 }
 
 }  // namespace syscall

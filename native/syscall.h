@@ -199,5 +199,35 @@ Status Advise(std::span<std::byte> bytes, int advice);
 Status Lock(std::span<std::byte> bytes);
 Status Unlock(std::span<std::byte> bytes);
 
+// Futexes: sleep while a 32-bit word has a value, in whatever process it is mapped. The kernel alone reads
+// the word: one that is not mapped is EFAULT, one that is not aligned is EINVAL.
+/// What ended a sleep. A signal ends it as its time does.
+enum class Slept { kWoken, kNotEqual, kTimedOut };
+/// Sleeps at most `nanoseconds`.
+Result<Slept> FutexWait(const std::uint32_t* word, std::uint32_t expected, std::int64_t nanoseconds);
+/// Wakes at most `count` sleepers; returns how many it has woken.
+Result<int> FutexWake(const std::uint32_t* word, int count);
+
+/// One of the words of FutexWaitMany(), as the kernel has it: its struct futex_waitv.
+struct FutexWord {
+  FutexWord() = default;
+  FutexWord(const std::uint32_t* word, std::uint32_t expected);
+
+  std::uint64_t expected = 0;
+  std::uint64_t address = 0;
+  std::uint32_t flags = 0;
+  std::uint32_t reserved = 0;
+};
+/// Most words of one FutexWaitMany(): the kernel's FUTEX_WAITV_MAX.
+inline constexpr std::size_t kMostFutexWords = 128;
+/// Sleeps until one of the words is woken, at most until the monotonic time `deadline` (ns; INT64_MAX: no
+/// end). Returns its index, the highest where several were woken. EAGAIN if a word has another value than
+/// expected, ETIMEDOUT, EINTR; Linux 5.16 and later.
+Result<std::size_t> FutexWaitMany(std::span<const FutexWord> words, std::int64_t deadline);
+/// Whether this system has FutexWaitMany().
+bool HasFutexWaitMany();
+/// Nanoseconds of the monotonic clock.
+std::int64_t Now();
+
 }  // namespace syscall
 }  // namespace iospace
