@@ -21,6 +21,11 @@ const { transfer } = ArrayBuffer.prototype as { transfer?: (newByteLength: numbe
 /** Whoever holds the memory of a mapping keeps its owner, so that closing a device still finds all of its buffers. */
 const owners = new WeakMap<ArrayBuffer, Mapping>();
 
+/** The mapping that an ArrayBuffer is the memory of, if it is one's. */
+export function mappingOf(buffer: ArrayBufferLike): Mapping | undefined {
+  return owners.get(buffer as ArrayBuffer);
+}
+
 /** Maps `byteLength` bytes of a file, shared. The descriptor may be closed afterwards. */
 export function mapShared(
   native: NativeBinding,
@@ -47,6 +52,7 @@ export class Mapping extends MappedBytes {
   #buffer: ArrayBuffer | undefined;
   /** As the native mapping has it, which costs more to be asked than a system call. */
   #released = false;
+  #ended: Set<() => void> | undefined;
 
   /** @internal */
   constructor(native: NativeMapping) {
@@ -61,6 +67,16 @@ export class Mapping extends MappedBytes {
 
   get released(): boolean {
     return this.#released;
+  }
+
+  /**
+   * Called when the memory has been taken from whoever has views of it.
+   *
+   * @internal
+   */
+  get ended(): Set<() => void> {
+    this.#ended ??= new Set();
+    return this.#ended;
   }
 
   /**
@@ -109,6 +125,7 @@ export class Mapping extends MappedBytes {
     }
     native.renew(transfer === undefined);
     this.#buffer = undefined;
+    this.#tellEnd();
   }
 
   /** Leaves the ArrayBuffer to whoever carried it off: the next use of `buffer` makes another one over the same memory. */
@@ -131,6 +148,13 @@ export class Mapping extends MappedBytes {
     }
     this.#released = true;
     this.#buffer = undefined;
+    this.#tellEnd();
+  }
+
+  #tellEnd(): void {
+    for (const tell of this.#ended ?? []) {
+      tell();
+    }
   }
 
   [Symbol.dispose](): void {
