@@ -5,10 +5,12 @@
  */
 export type { SystemError } from '../errors.js';
 export type { ViewConstructor } from '../mapped-bytes.js';
+export { CountingEvent } from './event.js';
 export { fds, type PassOptions } from './fds.js';
 export { FileMemory } from './file-memory.js';
 export { type BlockOptions, type FutexOutcome, futex, type WaitOptions, type Words } from './futex.js';
 export { Memfd, type MemfdOpenOptions, type MemfdOptions, memfd, type SealName } from './memfd.js';
+export { type Locked, Mutex } from './mutex.js';
 export { type OpenOptions, PosixMemory, posix } from './posix.js';
 export { MemoryReader } from './reader.js';
 export { Ring, type RingOptions, type SideOptions } from './ring.js';
