@@ -5,7 +5,6 @@
  */
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { posix, Ring, type RingConsumer, type RingProducer } from 'iospace/shm';
 
@@ -49,13 +48,11 @@ using memory = posix.open(
   name,
   childOf === undefined ? { create: true, exclusive: true, size: 1 << 17 } : {},
 );
-// With the file a side learns when the other one dies.
-const fd = openSync(`/dev/shm${name}`, 'r+');
 
 if (childOf === undefined) {
   try {
     Ring.create(memory);
-    using ring = Ring.producer(memory, { fd });
+    using ring = Ring.producer(memory);
     const child = fork(new URL(import.meta.url), [name]);
     const exited = once(child, 'exit');
     const start = performance.now();
@@ -80,7 +77,7 @@ if (childOf === undefined) {
     posix.unlink(name);
   }
 } else {
-  using ring = Ring.consumer(memory, { fd });
+  using ring = Ring.consumer(memory);
   let total = 0;
   for (let left = MESSAGES; left > 0; ) {
     const { count, sum } = consume(ring);
@@ -93,4 +90,3 @@ if (childOf === undefined) {
   }
   console.log(`their sum: ${total}`);
 }
-closeSync(fd);

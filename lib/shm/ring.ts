@@ -9,6 +9,7 @@
  */
 import { checkBoolean, checkDescriptor, checkInteger, checkOneOf, checkOptions } from '../check.js';
 import { errno, systemError, wrongValue } from '../errors.js';
+import { FileMemory } from './file-memory.js';
 import { SingleConsumer } from './ring-consumer.js';
 import { format, type Layout, type RingKind, type RingMemory, read } from './ring-layout.js';
 import { RingProducer } from './ring-producer.js';
@@ -31,6 +32,8 @@ export interface SideOptions {
   /**
    * A descriptor of the memory's file, open for reading and writing, which may be closed afterwards. With it the side cannot
    * be taken twice, and the others learn when it dies. The memory must be mapped from the file's start.
+   *
+   * @defaultValue that of the memory, if it is of `posix.open` or `memfd`; none for other memory
    */
   fd?: number;
 }
@@ -71,10 +74,10 @@ function create(memory: RingMemory, options?: RingOptions): void {
  * Enters a ring as its producer. What another that died had committed stays in it, and what it had not is gone.
  *
  * @throws EINVAL if there is no ring; EPROTO if it is of another version, or of many senders; EBADMSG if it is damaged; EBUSY
- *   if a producer that lives has it, with `fd`; without, it is taken from whoever has it
+ *   if a producer that lives has it, with a descriptor; without, it is taken from whoever has it
  */
 function producer(memory: RingMemory, options?: SideOptions): RingProducer {
-  const fd = descriptorOf(options);
+  const fd = descriptorOf(memory, options);
   return new RingProducer(ofKind(read(memory, 'Ring.producer'), 'single', 'Ring.producer'), fd);
 }
 
@@ -82,13 +85,13 @@ function producer(memory: RingMemory, options?: SideOptions): RingProducer {
  * Enters a ring of many as one of its senders.
  *
  * A sender that dies in the middle of a send leaves a slot which stops the consumer. That, or the next sender that gets the
- * dead one's place, finds it dead and puts the slot right, if dead one, consumer and next sender have each given `fd`; else
+ * dead one's place, finds it dead and puts the slot right, if dead one, consumer and next sender each have a descriptor; else
  * the slot stays, and the messages behind it.
  *
  * @throws as {@link producer}, and EUSERS if it has 64 senders
  */
 function sender(memory: RingMemory, options?: SideOptions): RingSender {
-  const fd = descriptorOf(options);
+  const fd = descriptorOf(memory, options);
   return new RingSender(ofKind(read(memory, 'Ring.sender'), 'many', 'Ring.sender'), fd);
 }
 
@@ -98,14 +101,17 @@ function sender(memory: RingMemory, options?: SideOptions): RingSender {
  * @throws as {@link producer}
  */
 function consumer(memory: RingMemory, options?: SideOptions): RingConsumer {
-  const fd = descriptorOf(options);
+  const fd = descriptorOf(memory, options);
   const layout = read(memory, 'Ring.consumer');
   return layout.kind === 'single' ? new SingleConsumer(layout, fd) : new SlotConsumer(layout, fd);
 }
 
-function descriptorOf(options: SideOptions | undefined): number | undefined {
+function descriptorOf(memory: RingMemory, options: SideOptions | undefined): number | undefined {
   const { fd } = checkOptions(options, ['fd']);
-  return fd === undefined ? undefined : checkDescriptor(fd);
+  if (fd !== undefined) {
+    return checkDescriptor(fd);
+  }
+  return memory instanceof FileMemory ? memory.fd : undefined;
 }
 
 function ofKind(layout: Layout, kind: RingKind, operation: string): Layout {

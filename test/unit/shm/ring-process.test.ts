@@ -1,24 +1,20 @@
 /** Two real processes, or three; some of them die in the middle. */
-import { closeSync, openSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { posix, Ring, type RingConsumer, type SharedMemory } from '../../../lib/shm/index.js';
 import { startChild } from '../child.js';
 
 let name: string;
-let fd: number;
 let memory: SharedMemory;
 let counter = 0;
 const children: ReturnType<typeof startChild>[] = [];
 beforeEach(() => {
   name = `/iospace-ring-${process.pid}-${counter++}`;
   memory = posix.open(name, { create: true, exclusive: true, size: 1024 + 8192 });
-  fd = openSync(`/dev/shm${name}`, 'r+');
 });
 afterEach(async () => {
   for (const child of children.splice(0)) {
     await end(child);
   }
-  closeSync(fd);
   memory.close();
   posix.unlink(name);
 });
@@ -35,11 +31,10 @@ async function end(child: ReturnType<typeof startChild>): Promise<void> {
 /** A process that has the memory, and says `ready` before its loop. */
 async function start(entering: string, loop: string): Promise<ReturnType<typeof startChild>> {
   const child = startChild(`
-    import { openSync, writeSync } from 'node:fs';
+    import { writeSync } from 'node:fs';
     import { posix, Ring } from 'iospace/shm';
     const memory = posix.open(${JSON.stringify(name)});
-    const fd = openSync('/dev/shm' + memory.name, 'r+');
-    const side = Ring.${entering}(memory, { fd });
+    const side = Ring.${entering}(memory);
     function fill(bytes, offset, length, serial) {
       for (let index = 0; index < length; index++) bytes[offset + index] = (serial * 31 + index) & 0xff;
     }
@@ -86,7 +81,7 @@ const producing = `
 test('messages of all lengths come in their order, whole, from a process that spins', async () => {
   Ring.create(memory);
   const child = await start('producer', `const first = () => 0; ${producing}`);
-  const consumer = Ring.consumer(memory, { fd });
+  const consumer = Ring.consumer(memory);
   let expected = 0;
   const until = performance.now() + 8000;
   while (expected < 3000 && performance.now() < until) {
@@ -106,7 +101,7 @@ test('messages of all lengths come in their order, whole, from a process that sp
 
 test('a producer that is killed at any moment has sent whole messages; its successor goes on', async () => {
   Ring.create(memory);
-  const consumer = Ring.consumer(memory, { fd });
+  const consumer = Ring.consumer(memory);
   let total = 0;
   for (let life = 0; life < 3; life++) {
     const child = await start('producer', `const first = () => 0; ${producing}`);
@@ -148,7 +143,7 @@ test('a producer that is killed at any moment has sent whole messages; its succe
 
 test('a consumer that is killed has its successor get the next message it had not released', async () => {
   Ring.create(memory);
-  const producer = Ring.producer(memory, { fd });
+  const producer = Ring.producer(memory);
   const child = await start(
     'consumer',
     `for (let expected = 0; ;) {
@@ -180,7 +175,7 @@ test('a consumer that is killed has its successor get the next message it had no
     expect.objectContaining({ code: 'EOWNERDEAD' }),
   );
   expect(() => producer.sendSync(new Uint8Array(4))).toThrow(expect.objectContaining({ code: 'EOWNERDEAD' }));
-  const consumer = Ring.consumer(memory, { fd });
+  const consumer = Ring.consumer(memory);
   let last: number | undefined;
   for (let offset = consumer.peek(); offset !== -1; offset = consumer.peek()) {
     const found: number = consumer.u32[offset >>> 2] ?? -1;
@@ -204,7 +199,7 @@ test('senders of several processes: each in its order, none torn, and one that i
       fill(message, 8, length - 8, serial);
       while (!side.trySend(message.subarray(0, length)));
     }`;
-  const consumer = Ring.consumer(memory, { fd });
+  const consumer = Ring.consumer(memory);
   const senders = [await start('sender', sending(0)), await start('sender', sending(1))];
   const expected = [0, 0];
   /** Takes messages until there are so many of a sender, or the time is over. */
@@ -251,6 +246,8 @@ test.each(['single', 'many'] as const)(
        Atomics.store(words, word, round % 2 === 0 ? Math.floor(Math.random() * 2 ** 32) : (round % 512) * 8);
      }`,
     );
+    // Without a descriptor, for the other process has the consumer's lock.
+    const { bytes } = memory;
     let refused = 0;
     let calls = 0;
     const attempt = <T>(call: () => T): T | undefined => {
@@ -267,8 +264,8 @@ test.each(['single', 'many'] as const)(
     const until = performance.now() + 400;
     while (performance.now() < until) {
       Ring.create(memory, { kind, replace: true });
-      const sending = attempt(() => (kind === 'single' ? Ring.producer(memory) : Ring.sender(memory)));
-      const consumer = attempt(() => Ring.consumer(memory));
+      const sending = attempt(() => (kind === 'single' ? Ring.producer(bytes) : Ring.sender(bytes)));
+      const consumer = attempt(() => Ring.consumer(bytes));
       for (let round = 0; round < 50; round++) {
         attempt(() => sending?.trySend(new Uint8Array(round)));
         const view = attempt(() => consumer?.peekView());
@@ -288,15 +285,14 @@ test.each(['single', 'many'] as const)(
 
 test('a side of a worker that was terminated is dead', async () => {
   Ring.create(memory);
-  const consumer = Ring.consumer(memory, { fd });
+  const consumer = Ring.consumer(memory);
   const child = startChild(`
     import { Worker } from 'node:worker_threads';
     const worker = new Worker(\`
-      import { openSync } from 'node:fs';
       import { parentPort } from 'node:worker_threads';
       import { posix, Ring } from 'iospace/shm';
       const memory = posix.open(${JSON.stringify(name)});
-      const producer = Ring.producer(memory, { fd: openSync('/dev/shm' + memory.name, 'r+') });
+      const producer = Ring.producer(memory);
       producer.trySend(Buffer.from('worker'));
       parentPort.postMessage('sent');
       for (;;) producer.peer;\`, { eval: true });
