@@ -64,7 +64,7 @@ void OnSignal(int signal) {
   const auto* const found = std::find(std::begin(kSignals), std::end(kSignals), signal);
   ::sigaction(signal, &before[found - kSignals], nullptr);
   // It comes when this function has returned.
-  ::raise(signal);
+  static_cast<void>(::raise(signal));
 }
 
 }  // namespace

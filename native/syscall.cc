@@ -86,7 +86,8 @@ int WithoutSizeSignal(Call call) {
 /// Whether what is mapped from `begin` on ends exactly at `end`; false where /proc does not say.
 bool IsMapping(std::uintptr_t begin, std::uintptr_t end) {
   char path[sizeof "/proc/self/map_files/-" + 4 * sizeof begin];
-  std::snprintf(path, sizeof path, "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, begin, end);
+  static_cast<void>(
+      std::snprintf(path, sizeof path, "/proc/self/map_files/%" PRIxPTR "-%" PRIxPTR, begin, end));
   struct stat status;
   return ::lstat(path, &status) == 0;
 }

@@ -25,7 +25,11 @@ export function removeAtExit(native: NativeBinding, path: string, fd: number): v
     watching = true;
     process.once('exit', () => native.removeLastNames());
     // Node gives the signal back to the system with the last listener, before this is called.
-    process.on('removeListener', () => guard(native));
+    process.on('removeListener', (event) => {
+      if (signals.some((signal) => signal === event)) {
+        guard(native);
+      }
+    });
   }
   guard(native);
 }
