@@ -1,5 +1,5 @@
-/// Files that are memory: POSIX shared memory by name, memfd without one; seals of these, and the end of
-/// those.
+/// Files that are memory: POSIX shared memory by name, which may end with the process; memfd without one,
+/// which can be sealed.
 #pragma once
 
 #include <napi.h>
