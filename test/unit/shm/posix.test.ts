@@ -249,6 +249,43 @@ describe('what the system forbids', () => {
     }
   });
 
+  const mounts = spawnSync('unshare', ['--mount', 'true']).status === 0;
+  test.skipIf(!mounts)(
+    'a full /dev/shm is ENOSPC, by now or by resize(); SIGBUS where nothing was allocated',
+    () => {
+      const full = (program: string) =>
+        spawnSync(
+          'unshare',
+          [
+            ...['--mount', 'sh', '-c', 'mount -t tmpfs -o size=64k tmpfs /dev/shm && exec "$0" "$@"'],
+            ...[process.execPath, '--input-type=module', '--eval', program],
+          ],
+          { encoding: 'utf8' },
+        );
+      const { stdout, stderr } = full(`
+      import { posix } from 'iospace/shm';
+      try { posix.open('/a', { create: true, size: 65537 }); } catch (error) { console.log(error.message); }
+      const memory = posix.open('/b', { create: true, size: 32768 });
+      memory.bytes[0] = 5;
+      try { memory.resize(65537); } catch (error) { console.log(error.code, error.path); }
+      console.log(posix.list(), memory.byteLength, memory.bytes[0], memory.stat().size);`);
+      expect({ stdout, stderr }).toEqual({
+        stdout: [
+          "ENOSPC: no space left on device, fallocate '/a': there is no room for it: /dev/shm is full, or too few huge pages are set aside (vm.nr_hugepages)",
+          'ENOSPC /b',
+          "[ '/b' ] 32768 5 32768",
+          '',
+        ].join('\n'),
+        stderr: '',
+      });
+      expect(
+        full(`
+      import { posix } from 'iospace/shm';
+      posix.open('/a', { create: true, size: 1 << 20, allocate: false }).bytes.fill(1);`),
+      ).toMatchObject({ status: null, signal: 'SIGBUS' });
+    },
+  );
+
   const limits = spawnSync('prlimit', ['--version']).status === 0;
   test.skipIf(!limits)('more address space than ulimit -v is ENOMEM, and leaves no object', async () => {
     const { stdout } = await runChild(`
