@@ -9,7 +9,16 @@
  */
 import { binding, type NativeByteLock } from '../binding.js';
 import { errno, isSystemError, systemError } from '../errors.js';
-import { type Layout, MOST_SENDERS, processOf, state, stateOf } from './ring-layout.js';
+import {
+  CONSUMER_SLEEPS,
+  type Layout,
+  MOST_SENDERS,
+  processOf,
+  SENDERS_SLEEP,
+  state,
+  stateOf,
+} from './ring-layout.js';
+import { wakeSleepers } from './ring-wait.js';
 
 /**
  * Whether another side is there: `none` has been yet, it is `open`, it has `closed`, or it is `dead`: gone without closing.
@@ -92,6 +101,7 @@ export class Attachment {
     // The memory may be closed already.
     if (this.#layout.words.length > 0) {
       Atomics.store(this.#layout.words, stateOf(this.side), state.closed);
+      wakeSleepers(this.#layout.words, this.side === CONSUMER ? SENDERS_SLEEP : CONSUMER_SLEEPS);
     }
     this.#lock?.close();
   }

@@ -4,10 +4,19 @@
  * @module
  */
 import { Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
-import { damaged, HEAD, HEADER_WORDS, type Layout, RECORD_BYTES, TAIL } from './ring-layout.js';
+import {
+  damaged,
+  HEAD,
+  HEADER_WORDS,
+  type Layout,
+  RECORD_BYTES,
+  SENDERS_SLEEP,
+  TAIL,
+} from './ring-layout.js';
 import { longestMessage, PRODUCER, recordBytes, TO_THE_START } from './ring-producer.js';
 import { RingConsumer } from './ring-receiving.js';
 import { gone } from './ring-sending.js';
+import { wakeSleepers } from './ring-wait.js';
 
 /** @internal */
 export class SingleConsumer extends RingConsumer {
@@ -68,6 +77,7 @@ export class SingleConsumer extends RingConsumer {
       throw gone();
     }
     this.#released = position;
+    wakeSleepers(this.#words, SENDERS_SLEEP);
   }
 
   override rewind(): void {

@@ -32,6 +32,9 @@ export const CHECK = 5;
 export const TAIL = 32;
 /** Bytes or slots that the consumer has given back; counted alike. */
 export const HEAD = 64;
+/** Not 0 while the consumer sleeps, or may be about to; another word while senders do. Whoever has news for them says 0 and wakes. */
+export const CONSUMER_SLEEPS = 240;
+export const SENDERS_SLEEP = 244;
 /** Of each side its state and process: first the consumer's, then the senders'. */
 const SIDES = 96;
 

@@ -10,8 +10,17 @@
  */
 import { checkInteger } from '../check.js';
 import { Attachment } from './ring-attachment.js';
-import { damaged, HEAD, HEADER_WORDS, type Layout, RECORD_BYTES, TAIL } from './ring-layout.js';
+import {
+  CONSUMER_SLEEPS,
+  damaged,
+  HEAD,
+  HEADER_WORDS,
+  type Layout,
+  RECORD_BYTES,
+  TAIL,
+} from './ring-layout.js';
 import { checkMessage, gone, RingSending } from './ring-sending.js';
+import { wakeSleepers } from './ring-wait.js';
 
 /** In the place of a length: the next record is at the start. */
 export const TO_THE_START = -1;
@@ -120,6 +129,7 @@ export class RingProducer extends RingSending {
       throw gone();
     }
     this.#published = position;
+    wakeSleepers(this.#words, CONSUMER_SLEEPS);
   }
 
   /** Forgets all that was reserved and not committed. */

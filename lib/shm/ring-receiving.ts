@@ -8,7 +8,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { errno, systemError } from '../errors.js';
 import type { Attachment, PeerState } from './ring-attachment.js';
-import type { Layout } from './ring-layout.js';
+import { CONSUMER_SLEEPS, type Layout } from './ring-layout.js';
 import { type RingBlockOptions, RingWait, type RingWaitOptions } from './ring-wait.js';
 
 /** Messages that an iteration gives before the event loop has its turn. */
@@ -106,7 +106,7 @@ export abstract class RingConsumer {
       if (message !== undefined) {
         return message;
       }
-      if (wait.block(this.#words, this.awaited, seen)) {
+      if (wait.block(this.#words, this.awaited, seen, CONSUMER_SLEEPS)) {
         const producer = this.idle();
         if (producer !== 'open') {
           return this.#last(producer, 'Ring.receiveSync');
@@ -132,7 +132,7 @@ export abstract class RingConsumer {
       if (producer !== 'open') {
         return this.#last(producer, 'Ring.receive');
       }
-      await wait.pause(this.#words, this.awaited, seen);
+      await wait.pause(this.#words, this.awaited, seen, CONSUMER_SLEEPS);
     }
   }
 

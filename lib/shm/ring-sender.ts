@@ -8,9 +8,10 @@
  * @module
  */
 import { Attachment } from './ring-attachment.js';
-import { damaged, HEADER_WORDS, type Layout, RECORD_BYTES, TAIL } from './ring-layout.js';
+import { CONSUMER_SLEEPS, damaged, HEADER_WORDS, type Layout, RECORD_BYTES, TAIL } from './ring-layout.js';
 import { checkMessage, gone, RingSending } from './ring-sending.js';
 import { ABANDONED, CLAIMED, claimed, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './ring-slots.js';
+import { wakeSleepers } from './ring-wait.js';
 
 /** Most looks of one call, each of which somebody else's progress made useless. */
 const MOST_LOOKS = 10_000;
@@ -46,6 +47,7 @@ export class RingSender extends RingSending {
     words[word + 1] = length;
     bytes.set(message, (word - HEADER_WORDS) * 4 + RECORD_BYTES);
     Atomics.store(words, word, this.#round | READY);
+    wakeSleepers(words, CONSUMER_SLEEPS);
     return true;
   }
 

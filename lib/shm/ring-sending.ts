@@ -8,7 +8,7 @@ import { inspect } from 'node:util';
 import { checkInteger } from '../check.js';
 import { errno, invalidState, systemError, wrongType } from '../errors.js';
 import { type Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
-import { HEAD, type Layout } from './ring-layout.js';
+import { HEAD, type Layout, SENDERS_SLEEP } from './ring-layout.js';
 import { type RingBlockOptions, RingWait, type RingWaitOptions } from './ring-wait.js';
 
 /** What a producer and a sender have in common. Made by `Ring.producer` and `Ring.sender`. */
@@ -50,7 +50,7 @@ export abstract class RingSending {
       if (this.trySend(message)) {
         return;
       }
-      if (wait.block(this.#words, HEAD, seen)) {
+      if (wait.block(this.#words, HEAD, seen, SENDERS_SLEEP)) {
         this.#checkConsumer('Ring.sendSync');
       }
     }
@@ -84,7 +84,7 @@ export abstract class RingSending {
           return;
         }
         this.#checkConsumer('Ring.send');
-        await wait.pause(this.#words, HEAD, seen);
+        await wait.pause(this.#words, HEAD, seen, SENDERS_SLEEP);
       }
     } finally {
       this.#queued--;

@@ -4,10 +4,19 @@
  * @module
  */
 import { Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
-import { damaged, HEAD, HEADER_WORDS, type Layout, MOST_SENDERS, RECORD_BYTES } from './ring-layout.js';
+import {
+  damaged,
+  HEAD,
+  HEADER_WORDS,
+  type Layout,
+  MOST_SENDERS,
+  RECORD_BYTES,
+  SENDERS_SLEEP,
+} from './ring-layout.js';
 import { RingConsumer } from './ring-receiving.js';
 import { gone } from './ring-sending.js';
 import { ABANDONED, CLAIMED, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './ring-slots.js';
+import { wakeSleepers } from './ring-wait.js';
 
 /** Looks at a slot that is not ready, before its owner is asked after: a system call. */
 const LOOKS = 64;
@@ -86,6 +95,7 @@ export class SlotConsumer extends RingConsumer {
       Atomics.store(this.#words, this.#slots.word(this.#released), next | FREE);
     }
     Atomics.store(this.#words, HEAD, this.#released);
+    wakeSleepers(this.#words, SENDERS_SLEEP);
   }
 
   override rewind(): void {

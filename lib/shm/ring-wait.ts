@@ -1,11 +1,15 @@
 /**
- * Waiting for the other side of a ring to change a word. By looking, at first often, then seldom.
+ * Waiting for the other side of a ring: looking at first, then sleeping on a word that says so.
+ *
+ * Who is about to sleep sets the word, looks once more, and sleeps while it is set. Who has news clears it and wakes, which
+ * costs a system call only where somebody sleeps. Whoever dies between the two leaves the sleeper to its own clock.
  *
  * @module
  */
-import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as later, setImmediate as nextTurn } from 'node:timers/promises';
 import { checkOptions, checkSignal, checkTimeout } from '../check.js';
-import { abortError, errno, systemError } from '../errors.js';
+import { abortError, errno, isSystemError, systemError } from '../errors.js';
+import { futex } from './futex.js';
 
 /** How long to wait where that blocks the thread. */
 export interface RingBlockOptions {
@@ -19,21 +23,17 @@ export interface RingWaitOptions extends RingBlockOptions {
   signal?: AbortSignal;
 }
 
-/** Looks that follow each other at once, before the thread sleeps or the event loop has its turn: some 20 µs. */
+/** Looks that follow each other at once, before the thread sleeps: some 20 µs. */
 const SPINS = 1000;
 
-/** Turns of the event loop, before a timer. */
+/** Turns of the event loop, before it is left to others. */
 const TURNS = 20;
 
-/** Milliseconds of a sleep of the thread: doubled each time. */
-const FIRST_SLEEP = 0.05;
-const LONGEST_SLEEP = 5;
+/** Milliseconds of the longest sleep: so much later a death is noticed. */
+const LONGEST_SLEEP = 100;
 
-/** Milliseconds of the longest timer: so much later an abort may be noticed. */
-const LONGEST_TIMER = 8;
-
-/** Nobody changes it: waiting for it is sleeping. */
-const bed = new Int32Array(new SharedArrayBuffer(4));
+/** Milliseconds between two looks where no more sleepers are allowed. */
+const PAUSE = 5;
 
 /** One wait, from its first look to its end. */
 export class RingWait {
@@ -51,32 +51,55 @@ export class RingWait {
   }
 
   /**
-   * Returns once `words[index]` may be other than `seen`; blocks the thread until then, and longer by at most 5 ms.
+   * Returns once `words[index]` may be other than `seen`; blocks the thread until then, and at most 100 ms.
    *
+   * @param sleeps - the number of the word that says so
    * @returns whether it took so long that the other side may be gone
    */
-  block(words: Int32Array, index: number, seen: number): boolean {
+  block(words: Int32Array, index: number, seen: number, sleeps: number): boolean {
+    const timeout = this.#check();
+    this.#rounds++;
     if (changes(words, index, seen)) {
       return false;
     }
-    const left = this.#check();
-    Atomics.wait(bed, 0, 0, Math.min(FIRST_SLEEP * 2 ** Math.min(this.#rounds++, 20), LONGEST_SLEEP, left));
+    Atomics.store(words, sleeps, 1);
+    if (Atomics.load(words, index) !== seen) {
+      return false;
+    }
+    futex.wait(words, sleeps, 1, { timeout });
     return true;
   }
 
   /** The same for the event loop. */
-  async pause(words: Int32Array, index: number, seen: number): Promise<void> {
-    const left = this.#check();
-    const round = this.#rounds++;
-    if (round < TURNS) {
+  async pause(words: Int32Array, index: number, seen: number, sleeps: number): Promise<void> {
+    const timeout = this.#check();
+    if (this.#rounds++ < TURNS) {
       await nextTurn();
-    } else if (Atomics.load(words, index) === seen) {
-      await sleep(Math.min(1 + (round - TURNS) / 8, LONGEST_TIMER, left));
+      this.#check();
+      return;
     }
-    this.#check();
+    Atomics.store(words, sleeps, 1);
+    if (Atomics.load(words, index) === seen) {
+      await this.#sleep(words, sleeps, timeout);
+      this.#check();
+    }
   }
 
-  /** Milliseconds that are left. */
+  async #sleep(words: Int32Array, sleeps: number, timeout: number): Promise<void> {
+    try {
+      await futex.waitAsync(words, sleeps, 1, {
+        timeout,
+        ...(this.#signal !== undefined && { signal: this.#signal }),
+      });
+    } catch (error) {
+      if (!isSystemError(error, 'EAGAIN')) {
+        throw error;
+      }
+      await later(Math.min(timeout, PAUSE));
+    }
+  }
+
+  /** Milliseconds to sleep. */
   #check(): number {
     if (this.#signal?.aborted === true) {
       throw abortError(this.#signal);
@@ -85,7 +108,7 @@ export class RingWait {
     if (left <= 0 && this.#rounds > 0) {
       throw systemError(errno.ETIMEDOUT, this.#operation);
     }
-    return Math.max(left, 0);
+    return Math.ceil(Math.max(0, Math.min(left, LONGEST_SLEEP)));
   }
 }
 
@@ -96,4 +119,12 @@ function changes(words: Int32Array, index: number, seen: number): boolean {
     }
   }
   return false;
+}
+
+/** Wakes those who said that they sleep, after something has changed. */
+export function wakeSleepers(words: Int32Array, sleeps: number): void {
+  if (Atomics.load(words, sleeps) !== 0) {
+    Atomics.store(words, sleeps, 0);
+    futex.wake(words, sleeps);
+  }
 }

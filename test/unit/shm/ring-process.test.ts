@@ -1,6 +1,6 @@
 /** Two real processes, or three; some of them die in the middle. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { posix, Ring, type RingConsumer, type SharedMemory } from '../../../lib/shm/index.js';
+import { memfd, posix, Ring, type RingConsumer, type SharedMemory } from '../../../lib/shm/index.js';
 import { startChild } from '../child.js';
 
 let name: string;
@@ -32,7 +32,7 @@ async function end(child: ReturnType<typeof startChild>): Promise<void> {
 async function start(entering: string, loop: string): Promise<ReturnType<typeof startChild>> {
   const child = startChild(`
     import { writeSync } from 'node:fs';
-    import { posix, Ring } from 'iospace/shm';
+    import { memfd, posix, Ring } from 'iospace/shm';
     const memory = posix.open(${JSON.stringify(name)});
     const side = Ring.${entering}(memory);
     function fill(bytes, offset, length, serial) {
@@ -282,6 +282,31 @@ test.each(['single', 'many'] as const)(
   },
   20_000,
 );
+
+test('two processes that sleep in turn wake each other, blocked or not', async () => {
+  using answers = memfd.create('ring-answers', { size: 1024 + 256 });
+  Ring.create(memory);
+  Ring.create(answers);
+  await start(
+    'consumer',
+    `const answers = memfd.open('/proc/${process.pid}/fd/${answers.fd}');
+     const back = Ring.producer(answers);
+     for (;;) back.sendSync(side.receiveSync());`,
+  );
+  const producer = Ring.producer(memory);
+  const consumer = Ring.consumer(answers);
+  const begin = performance.now();
+  for (let round = 0; round < 30; round++) {
+    await producer.send(Uint8Array.of(round), { timeout: 5000 });
+    const options = { timeout: 5000 };
+    const answer = round % 2 === 0 ? consumer.receiveSync(options) : await consumer.receive(options);
+    expect(answer).toEqual(Uint8Array.of(round));
+    // Longer than anybody looks before it sleeps.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  // Without waking, each would sleep for 100 ms.
+  expect(performance.now() - begin).toBeLessThan(2000);
+}, 20_000);
 
 test('a side of a worker that was terminated is dead', async () => {
   Ring.create(memory);

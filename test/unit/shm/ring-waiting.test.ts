@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { binding } from '../../../lib/binding.js';
 import { Ring, type RingConsumer, type RingProducer } from '../../../lib/shm/index.js';
 
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
@@ -90,6 +91,61 @@ test.each(['closed', 'dead'] as const)(
         await expect((async () => consumer[name]())()).rejects.toThrow(code('EOWNERDEAD'));
       }
     }
+  },
+);
+
+const CONSUMER_SLEEPS = 240;
+const SENDERS_SLEEP = 244;
+
+test('who sleeps says so, and is woken by whoever has news, also from the fast half', async () => {
+  const { producer, consumer, memory } = ends();
+  const words = new Int32Array(memory);
+  const wake = vi.spyOn(binding(), 'futexWake');
+  const asleep = (word: number) => vi.waitFor(() => expect(words[word]).toBe(1), { interval: 1 });
+
+  const message = consumer.receive();
+  await asleep(CONSUMER_SLEEPS);
+  producer.reserve(8);
+  expect(wake).not.toHaveBeenCalled();
+  producer.commit();
+  expect(words[CONSUMER_SLEEPS]).toBe(0);
+  expect(await message).toHaveLength(8);
+
+  while (producer.trySend(new Uint8Array(8))) {}
+  const sent = producer.send(Buffer.from('more'));
+  await asleep(SENDERS_SLEEP);
+  consumer.peek();
+  consumer.release();
+  expect(words[SENDERS_SLEEP]).toBe(0);
+  await sent;
+  expect(wake).toHaveBeenCalledTimes(2);
+
+  while (consumer.tryReceive() !== undefined) {}
+  const end = consumer.receive();
+  await asleep(CONSUMER_SLEEPS);
+  producer.close();
+  expect(words[CONSUMER_SLEEPS]).toBe(0);
+  expect(await end).toBeUndefined();
+  wake.mockRestore();
+});
+
+test.each(['single', 'many'] as const)(
+  'who sleeps in a ring of kind %s, and more than may sleep',
+  async (kind) => {
+    const rings = Array.from({ length: 200 }, () => {
+      const memory = new ArrayBuffer(1024 + 128);
+      Ring.create(memory, { kind });
+      return {
+        sending: kind === 'single' ? Ring.producer(memory) : Ring.sender(memory),
+        consumer: Ring.consumer(memory),
+      };
+    });
+    const received = rings.map(({ consumer }) => consumer.receive({ timeout: 5000 }));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    for (const { sending } of rings) {
+      sending.trySend(Buffer.from('news'));
+    }
+    expect((await Promise.all(received)).map(text)).toEqual(Array(200).fill('news'));
   },
 );
 
