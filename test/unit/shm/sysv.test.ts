@@ -237,6 +237,11 @@ describe('nattch is right', () => {
     id = get(IPC_PRIVATE, 3 * 4096);
   });
 
+  /** Node 20 has no transfer(); later ones do not let go of memory of this kind otherwise. */
+  function carryOff(buffer: ArrayBuffer & { transfer?: () => ArrayBuffer }): ArrayBuffer {
+    return buffer.transfer?.() ?? structuredClone(buffer, { transfer: [buffer] });
+  }
+
   test('after every detach, whatever was done with the memory', () => {
     const plain = sysv.attach(id);
     const viewed = sysv.attach(id);
@@ -244,7 +249,7 @@ describe('nattch is right', () => {
     const readOnly = sysv.attach(id, { readOnly: true });
     readOnly.read();
     const moved = sysv.attach(id);
-    const carried = structuredClone(moved.buffer, { transfer: [moved.buffer] });
+    const carried = carryOff(moved.buffer);
     expect(attached(id)).toBe(4);
     sysv.detach(plain);
     expect(attached(id)).toBe(3);
