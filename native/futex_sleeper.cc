@@ -131,13 +131,10 @@ class Sleeper {
   void End(Place place, int outcome) {
     const Wait wait = *place;
     waits_.erase(place);
-    if (wait.client != nullptr) {
-      --wait.client->waits_;
-      wait.client->ended_.push_back({wait.request.id, outcome});
-      wait.client->Notify();
-    } else if (outcome == kWoken) {
-      static_cast<void>(syscall::FutexWake(wait.request.word, 1));
-    }
+    if (wait.client == nullptr) return;
+    --wait.client->waits_;
+    wait.client->ended_.push_back({wait.request.id, outcome});
+    wait.client->Notify();
   }
 
   /// Ends a wait that is over without the kernel's saying so.

@@ -5,9 +5,10 @@
 /// client has left: the library may be unloaded then. None of them reads a word, which may be unmapped at any
 /// time; the kernel alone does. None of them takes signals.
 ///
-/// No wake is lost. A wait that the kernel may have woken ends as woken, even where it was cancelled or late;
-/// where its client has left, the wake goes on to the next who sleeps on the word. So a wait may end as woken
-/// for no reason, and who waited looks at the word.
+/// A wait that the kernel may have woken ends as woken, even where it was cancelled or late, so that no wake
+/// of a client is lost. So a wait may end as woken for no reason, and who waited looks at the word. A wake
+/// that comes just when its client leaves is lost, as one of a process that dies: the memory may be gone by
+/// then.
 ///
 /// Knows nothing of JavaScript. All functions may be called by any thread.
 #pragma once
@@ -63,7 +64,7 @@ Status Add(Client& client, const Request& request);
 void Cancel(Client& client, std::uint32_t id);
 /// The waits that have ended since the last call.
 std::vector<Ended> Collect(Client& client);
-/// Ends all waits of the client without a word: it is not told anything from here on. Of the last client it
+/// Ends all waits of the client, which is not told anything from here on. Of the last client it
 /// takes until the threads have ended, at most 100 ms.
 void Leave(Client& client);
 

@@ -168,10 +168,11 @@ let waits: Waits | undefined;
 /**
  * The same as {@link wait}, while the event loop is free: no thread of libuv's pool waits. One thread of this process sleeps for
  * all waits together, at most 127; where Linux is older than 5.16 each wait has a thread, at most 16. A pending wait keeps the
- * event loop alive, and the array. It costs about as much as two turns of the event loop.
+ * event loop alive, and the array.
  *
  * An abort or timeout that comes together with a wake gives `'ok'`, so that the wake is not lost; before Linux 5.16 an abort
- * takes up to 100 ms. A wake that comes for a worker which has ended goes on to the next who sleeps.
+ * takes up to 100 ms. A wake that comes for a worker or process just when that ends is lost: where others sleep on the same
+ * word, look at it from time to time (`timeout`), as `Mutex` and `CountingEvent` do.
  *
  * @returns as {@link wait}
  * @throws as {@link wait}, as a rejection; also an AbortError (ABORT_ERR) whose `cause` is the signal's reason; EAGAIN if there

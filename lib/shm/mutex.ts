@@ -53,10 +53,11 @@ const NAP = 1;
  * 100 ms, and is told `'owner-died'`: what the mutex protects may be half done. It repairs that and unlocks, which counts as
  * whole again. One that dies while it waits leaves nothing behind.
  *
- * Locking and unlocking cost a system call each. Who comes first is not always served first.
+ * Locking and unlocking cost a system call each. Who comes first is not always served first. `resize()` of the memory takes
+ * the word away: make the mutex anew.
  *
  * @example
- * using mutex = new Mutex(memory.view(Int32Array), 0, fd);
+ * using mutex = new Mutex(memory.view(Int32Array), 0, memory.fd);
  * if (mutex.lock() === 'owner-died') repair();
  * try { work(); } finally { mutex.unlock(); }
  */

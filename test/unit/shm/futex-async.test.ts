@@ -272,7 +272,7 @@ describe('the end', () => {
     expect(await other.ended).toEqual(expected);
   });
 
-  test('of a worker ends its waits, and the wakes go to others', async () => {
+  test('of a worker ends its waits, and later wakes go to others', async () => {
     const waiting = futex.waitAsync(words, 0, 0);
     const ending = await worker(`
       for (let index = 0; index < 50; index++) futex.waitAsync(words, index, 0);
