@@ -201,7 +201,7 @@ class Sleeper {
   void SleepInOne() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      const Place place =
+      const auto place =
           std::find_if(waits_.begin(), waits_.end(), [](const Wait& w) { return !w.is_taken; });
       if (place == waits_.end()) {
         if (stopping_) return;
