@@ -82,25 +82,16 @@ export interface NativePoller {
 }
 
 /**
- * A lock of one byte of a file, which need not be in it, through an open file description of its own. Ends by `close()`, with
- * the environment, or with the process, and by nothing else.
+ * Locks of single bytes of a file, which need not be in it, through an open file description of their own. They end by
+ * `unlock()`, by `close()`, with the environment, or with the process, and by nothing else.
  */
-export interface NativeByteLock {
-  /** Whether somebody else has the lock of that byte. Throws ERR_INVALID_STATE if closed. */
+export interface NativeByteLocks {
+  /** Whether the byte is this object's now: false while another has it. */
+  tryLock(byte: number): boolean;
+  unlock(byte: number): void;
+  /** Whether another has the byte. */
   isHeld(byte: number): boolean;
-  /** A second call does nothing. */
-  close(): void;
-}
-
-/**
- * A lock of one byte of a file that is taken and given back many times, otherwise the same: the kernel ends it with whoever has
- * it.
- */
-export interface NativeFileLock {
-  /** Whether it is this object's now: false while another has it. */
-  tryLock(): boolean;
-  unlock(): void;
-  /** A second call does nothing. */
+  /** A second call does nothing; the other methods throw ERR_INVALID_STATE from here. */
   close(): void;
 }
 
@@ -483,17 +474,11 @@ export interface NativeBinding {
     fd: number,
   ) => NativeOwnedFile;
   Poller: new (fd: number, onReady: () => void) => NativePoller;
-  /** Takes the lock of a byte. EAGAIN while somebody else has it. */
-  ByteLock: new (
+  /** Opens the file anew, for reading and writing. */
+  ByteLocks: new (
     fd: number,
-    byte: number,
-  ) => NativeByteLock;
+  ) => NativeByteLocks;
   FutexWaits: new (onEnded: (id: number, outcome: number) => void) => NativeFutexWaits;
-  /** Opens the file anew, for reading and writing; takes no lock. */
-  FileLock: new (
-    fd: number,
-    byte: number,
-  ) => NativeFileLock;
   /** Listens at `path`. EAGAIN while another process does the same in this directory. */
   DescriptorReceiver: new (
     path: string,

@@ -4,11 +4,10 @@
 #include "arena.h"
 #include "arguments.h"
 #include "barrier.h"
-#include "byte_lock.h"
+#include "byte_locks.h"
 #include "constants.h"
 #include "device.h"
 #include "error.h"
-#include "file_lock.h"
 #include "files.h"
 #include "futex.h"
 #include "mapping.h"
@@ -83,8 +82,7 @@ Napi::Object Load(Napi::Env env, Napi::Object exports) {
   Mapping::Define(exports);
   Registers::Define(exports);
   Poller::Define(exports);
-  ByteLock::Define(exports);
-  FileLock::Define(exports);
+  ByteLocks::Define(exports);
   FutexWaits::Define(exports);
   DescriptorReceiver::Define(exports);
   DescriptorSender::Define(exports);

@@ -11,7 +11,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { inspect } from 'node:util';
-import { binding, type NativeFileLock, type Words } from '../binding.js';
+import { binding, type NativeByteLocks, type Words } from '../binding.js';
 import { checkDescriptor, checkOptions, checkSignal, checkTimeout } from '../check.js';
 import { abortError, errno, invalidState, systemError } from '../errors.js';
 import {
@@ -64,9 +64,11 @@ const NAP = 1;
 export class Mutex {
   readonly #words: Words;
   readonly #index: number;
-  readonly #lock: NativeFileLock;
+  readonly #locks: NativeByteLocks;
   /** The mutex's number, in the bits that the word has it in. */
   readonly #number: number;
+  /** That of the file whose lock is the mutex. */
+  readonly #byte: number;
   #held = false;
   #closed = false;
 
@@ -86,7 +88,8 @@ export class Mutex {
     const word = before === 0 ? random : before;
     this.#number = (word & ~STATE) >>> 0;
     this.#state(word);
-    this.#lock = new (binding().FileLock)(fd, FIRST_BYTE + this.#number / (STATE + 1));
+    this.#byte = FIRST_BYTE + this.#number / (STATE + 1);
+    this.#locks = new (binding().ByteLocks)(fd);
   }
 
   /** Whether this object has the mutex. */
@@ -180,7 +183,7 @@ export class Mutex {
     }
     this.#held = false;
     const before = Atomics.exchange(this.#words, this.#index, this.#number | FREE);
-    this.#lock.unlock();
+    this.#locks.unlock(this.#byte);
     if ((before & STATE) === WAITED) {
       futex.wake(this.#words, this.#index, 1);
     }
@@ -190,7 +193,7 @@ export class Mutex {
   close(): void {
     this.#closed = true;
     this.#held = false;
-    this.#lock.close();
+    this.#locks.close();
   }
 
   [Symbol.dispose](): void {
@@ -217,7 +220,7 @@ export class Mutex {
   #take(next: number): Locked | undefined {
     this.#state(Atomics.load(this.#words, this.#index));
     // The kernel's lock does not keep this object from itself.
-    if (this.#held || !this.#lock.tryLock()) {
+    if (this.#held || !this.#locks.tryLock(this.#byte)) {
       return undefined;
     }
     // From here on others write to it only that they sleep.

@@ -7,8 +7,8 @@
  *
  * @module
  */
-import { binding, type NativeByteLock } from '../binding.js';
-import { errno, isSystemError, systemError } from '../errors.js';
+import { binding, type NativeByteLocks } from '../binding.js';
+import { errno, systemError } from '../errors.js';
 import {
   CONSUMER_SLEEPS,
   type Layout,
@@ -31,26 +31,27 @@ export const CONSUMER = 0;
 
 export class Attachment {
   readonly #layout: Layout;
-  readonly #lock: NativeByteLock | undefined;
+  readonly #locks: NativeByteLocks | undefined;
   /** 0 is the consumer, senders begin at 1. */
   readonly side: number;
   closed = false;
 
-  private constructor(layout: Layout, side: number, lock: NativeByteLock | undefined) {
+  private constructor(layout: Layout, side: number, locks: NativeByteLocks | undefined) {
     this.#layout = layout;
-    this.#lock = lock;
+    this.#locks = locks;
     this.side = side;
   }
 
   /** Takes the side of which there is one. Without a descriptor it is taken from whoever has it. */
   static sole(layout: Layout, side: number, fd: number | undefined, operation: string): Attachment {
-    const lock = fd === undefined ? undefined : lockOf(layout, side, fd);
-    if (lock === null) {
+    const locks = locksOf(fd);
+    if (locks?.tryLock(byteOf(layout, side)) === false) {
+      locks.close();
       const pid = Atomics.load(layout.words, processOf(side));
       throw systemError(errno.EBUSY, operation, { hint: `process ${pid} has this side of the ring` });
     }
-    const attachment = new Attachment(layout, side, lock);
-    Atomics.store(layout.words, stateOf(side), lock === undefined ? state.open : state.locked);
+    const attachment = new Attachment(layout, side, locks);
+    Atomics.store(layout.words, stateOf(side), locks === undefined ? state.open : state.locked);
     Atomics.store(layout.words, processOf(side), process.pid);
     return attachment;
   }
@@ -58,23 +59,25 @@ export class Attachment {
   /** Takes the first sender's side that nobody has. */
   static sender(layout: Layout, fd: number | undefined, operation: string): Attachment {
     const { words } = layout;
+    const locks = locksOf(fd);
     for (let side = 1; side <= MOST_SENDERS; side++) {
       const before = Atomics.load(words, stateOf(side));
       // What a sender with a lock left is for the next one with a descriptor: only it can tell whether that is dead.
       if (before === state.open || (before === state.locked && fd === undefined)) {
         continue;
       }
-      const lock = fd === undefined ? undefined : lockOf(layout, side, fd);
-      if (lock === null) {
+      const byte = byteOf(layout, side);
+      if (locks?.tryLock(byte) === false) {
         continue;
       }
-      const ours = lock === undefined ? state.open : state.locked;
+      const ours = locks === undefined ? state.open : state.locked;
       if (Atomics.compareExchange(words, stateOf(side), before, ours) === before) {
         Atomics.store(words, processOf(side), process.pid);
-        return new Attachment(layout, side, lock);
+        return new Attachment(layout, side, locks);
       }
-      lock?.close();
+      locks?.unlock(byte);
     }
+    locks?.close();
     throw systemError(errno.EUSERS, operation, { hint: `the ring has ${MOST_SENDERS} senders` });
   }
 
@@ -85,7 +88,7 @@ export class Attachment {
     if (word !== state.locked) {
       return word === state.none ? 'none' : word === state.closed ? 'closed' : 'open';
     }
-    if (this.#lock === undefined || this.closed || this.#lock.isHeld(byteOf(this.#layout, side))) {
+    if (this.#locks === undefined || this.closed || this.#locks.isHeld(byteOf(this.#layout, side))) {
       return 'open';
     }
     // It may have closed in between: it says so before it gives up the lock.
@@ -103,7 +106,7 @@ export class Attachment {
       Atomics.store(this.#layout.words, stateOf(this.side), state.closed);
       wakeSleepers(this.#layout.words, this.side === CONSUMER ? SENDERS_SLEEP : CONSUMER_SLEEPS);
     }
-    this.#lock?.close();
+    this.#locks?.close();
   }
 }
 
@@ -112,14 +115,6 @@ function byteOf(layout: Layout, side: number): number {
   return layout.byteOffset + side;
 }
 
-/** The lock of a side; null if somebody has it. */
-function lockOf(layout: Layout, side: number, fd: number): NativeByteLock | null {
-  try {
-    return new (binding().ByteLock)(fd, byteOf(layout, side));
-  } catch (error) {
-    if (isSystemError(error, 'EAGAIN', 'EACCES')) {
-      return null;
-    }
-    throw error;
-  }
+function locksOf(fd: number | undefined): NativeByteLocks | undefined {
+  return fd === undefined ? undefined : new (binding().ByteLocks)(fd);
 }

@@ -1,7 +1,7 @@
 /** Senders that die at any of their writes, told by the locks of a real file. */
 import { closeSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { binding, type NativeByteLock } from '../../../lib/binding.js';
+import { binding, type NativeByteLocks } from '../../../lib/binding.js';
 import { mapShared } from '../../../lib/mapping.js';
 import { Ring, type RingConsumer, type RingSender } from '../../../lib/shm/index.js';
 
@@ -26,16 +26,16 @@ afterEach(() => {
 /** A sender whose lock can be ended as the system ends it, without a word in the memory. */
 function mortalSender(): { sender: RingSender; die: () => void } {
   const native = binding();
-  const { ByteLock } = native;
-  const made: NativeByteLock[] = [];
-  native.ByteLock = class extends ByteLock {
-    constructor(file: number, byte: number) {
-      super(file, byte);
+  const { ByteLocks } = native;
+  const made: NativeByteLocks[] = [];
+  native.ByteLocks = class extends ByteLocks {
+    constructor(file: number) {
+      super(file);
       made.push(this);
     }
   };
   const sender = Ring.sender(memory, { fd });
-  native.ByteLock = ByteLock;
+  native.ByteLocks = ByteLocks;
   return { sender, die: () => made.at(-1)?.close() };
 }
 
