@@ -42,6 +42,11 @@ test('ring: a million messages to a child', async () => {
   expect(stdout).toContain('499999500000');
 });
 
+test('futex: a child that dies with the mutex, and a repair', async () => {
+  const { stdout } = await example('futex', []);
+  expect(stdout).toContain('owner-died: 89 + 10 = 99\nrepaired: 89 + 11, locked\n');
+});
+
 test('arena: a child that is killed, and a sweep', async () => {
   const { stdout } = await example('arena', []);
   expect(stdout).toContain('swept: 2 blocks, 1052672 bytes of 1 dead owner');

@@ -1,5 +1,8 @@
 /** Sleeping and waking on words, with threads that block. */
+import { once } from 'node:events';
 import { performance } from 'node:perf_hooks';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, test } from 'vitest';
 import * as raw from '../../../lib/raw.js';
 import { futex, type Words } from '../../../lib/shm/index.js';
@@ -111,6 +114,38 @@ describe('futex.wake', () => {
     }, 'two were woken');
     await wakeOne();
     expect(await Promise.all(others.map((other) => other.line()))).toEqual(['ok', 'ok', 'ok']);
+  });
+});
+
+describe('Atomics', () => {
+  /** A thread that sleeps on the first word of `shared`. What it says then is its only message. */
+  const sleeper = (shared: Int32Array, sleep: string) => {
+    const thread = new Worker(
+      `const { parentPort, workerData: words } = require('node:worker_threads');
+       const { futex } = require(${JSON.stringify(fileURLToPath(import.meta.resolve('iospace/shm')))});
+       parentPort.postMessage(${sleep});`,
+      { eval: true, workerData: shared },
+    );
+    return once(thread, 'message');
+  };
+
+  test.each([
+    ['futex.wait(words, 0, 0)', Atomics.notify, futex.wake],
+    ['Atomics.wait(words, 0, 0)', futex.wake, Atomics.notify],
+  ])('and futexes do not wake each other: %s', async (sleep, other, own) => {
+    const shared = new Int32Array(new SharedArrayBuffer(4));
+    const woken = sleeper(shared, sleep);
+    for (let look = 0; look < 50; look++) {
+      expect(other(shared, 0)).toBe(0);
+      await delay(2);
+    }
+    await until(() => own(shared, 0) === 1, 'the thread was woken');
+    expect(await woken).toEqual(['ok']);
+  });
+
+  test('neither waits nor wakes in memory of processes', () => {
+    expect(() => Atomics.wait(words, 0, 0, 1)).toThrow(TypeError);
+    expect(Atomics.notify(words, 0)).toBe(0);
   });
 });
 
