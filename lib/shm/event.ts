@@ -55,7 +55,7 @@ export class CountingEvent {
     this.#seen = Atomics.load(words, index);
   }
 
-  /** How often it was signalled since the last wait of this object. */
+  /** How often it was signalled since the last wait of this object. @throws ERR_INVALID_STATE if the memory was given back */
   get pending(): number {
     return (Atomics.load(checkWords(this.#words), this.#index) - this.#seen) >>> 0;
   }

@@ -86,6 +86,8 @@ export abstract class FileMemory extends SharedMemory {
   /**
    * What the system says of its file: size, owner, permissions, times, and how much of it is allocated
    * (`blocks`, of 512 bytes).
+   *
+   * @throws ERR_INVALID_STATE after `close()`
    */
   stat(): Stats {
     return fstatSync(this.file.fd);
@@ -97,8 +99,8 @@ export abstract class FileMemory extends SharedMemory {
    * smaller, because touching what is gone would end the processes that have it.
    *
    * @param size - bytes, at least the present ones; with the present ones nothing happens
-   * @throws ERR_OUT_OF_RANGE for fewer; EACCES if it is read-only and the file has not as many; ENOSPC; EPERM if a seal
-   *   forbids it. Nothing has changed then.
+   * @throws ERR_OUT_OF_RANGE for fewer; EACCES if it is read-only and the file has not as many; ENOSPC; EFBIG, ENOMEM beyond
+   *   the limits of this process; EPERM if a seal forbids it; ERR_INVALID_STATE after `close()`. No view has ended then.
    */
   resize(size: number): void {
     const { file } = this;

@@ -91,7 +91,7 @@ export class Memfd extends FileMemory {
     this.name = name;
   }
 
-  /** Its seals. Asks the system. */
+  /** Its seals. Asks the system. @throws ERR_INVALID_STATE after `close()` */
   get seals(): SealName[] {
     return sealsOf(this.file);
   }
@@ -100,7 +100,8 @@ export class Memfd extends FileMemory {
    * Adds seals, for good. With `write` it is read-only here afterwards too, and every view from before has length 0.
    *
    * @throws EBUSY if others have it mapped for writing, with `write`; EPERM if it is sealed against seals, or open for
-   *   reading only. It has none of these seals then.
+   *   reading only; EINVAL if the kernel does not know the seal; ERR_INVALID_ARG_VALUE for what is none; ERR_INVALID_STATE
+   *   after `close()`. It has none of these seals then.
    */
   seal(...names: SealName[]): void {
     const { file } = this;
@@ -137,8 +138,8 @@ export class Memfd extends FileMemory {
  * Makes memory without a name in the file system. It ends with the last process that has it.
  *
  * @param name - for people, as /proc/PID/maps shows it; at most 249 bytes
- * @throws ENOSPC, ENOMEM if there is no memory, or too few huge pages; EFBIG beyond `ulimit -f`; ENODEV, EINVAL if the
- *   machine has no huge pages of that size
+ * @throws ENOSPC, ENOMEM if there is no memory, or too few huge pages; EFBIG beyond `ulimit -f`; EMFILE beyond `ulimit -n`;
+ *   ENODEV, EINVAL if the machine has no huge pages of that size, ENOSYS if the kernel has none
  * @example
  * using memory = memfd.create('frames', { size: 1 << 20 });
  * await fds.send('/run/user/1000/frames', [memory.fd]);
@@ -184,7 +185,7 @@ function create(name: string, options: MemfdOptions): Memfd {
  *
  * @param file - a descriptor, which stays the caller's and may be closed afterwards; or `/proc/PID/fd/FD`
  * @throws EBADF; ENOENT, EACCES of the path; EINVAL if it is no file of memory; EPERM if it is sealed against writing and
- *   `readOnly` is not given; ERR_OUT_OF_RANGE if it has fewer bytes than `size`
+ *   `readOnly` is not given; EMFILE beyond `ulimit -n`; ERR_OUT_OF_RANGE if it has fewer bytes than `size`
  * @example
  * const [fd] = await fds.receive('/run/user/1000/frames');
  * using memory = memfd.open(fd);

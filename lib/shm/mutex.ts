@@ -76,7 +76,8 @@ export class Mutex {
    * @param index - of the word, in elements; a word that is 0 becomes a mutex here
    * @param fd - of the file whose memory it is, or of any other one, the same in all processes, that may be opened for reading
    *   and writing. It is opened anew, and may be closed afterwards.
-   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the arguments; EBADMSG if the word is no mutex; EACCES, EBADF of the file
+   * @throws ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE for the arguments; EBADMSG if the word is no mutex; EACCES, EBADF of the
+   *   file; EMFILE
    */
   constructor(words: Words, index: number, fd: number) {
     this.#words = checkWords(words);

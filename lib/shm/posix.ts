@@ -72,7 +72,7 @@ export class PosixMemory extends FileMemory {
   /**
    * Removes its name, so that nobody can open it any more. Those who have it keep it.
    *
-   * @throws ENOENT if the name is gone already
+   * @throws ENOENT if the name is gone already; EACCES, EPERM if it is not this user's
    */
   unlink(): void {
     unlink(this.name);
@@ -91,8 +91,9 @@ export class PosixMemory extends FileMemory {
  *
  * @param name - at most 255 bytes; a leading slash is added if it is missing; no other slash
  * @throws ENOENT if there is none and `create` is not given; EEXIST with `exclusive`; EACCES; ENOSPC; EFBIG beyond
- *   `ulimit -f`; ENOMEM beyond `ulimit -v`; ERR_OUT_OF_RANGE if `size` is more than the object has; EINVAL if the object
- *   is empty and no `size` is given
+ *   `ulimit -f`; ENOMEM beyond `ulimit -v`; EMFILE beyond `ulimit -n`; ERR_OUT_OF_RANGE if `size` is more than the object
+ *   has; EINVAL if the object is empty and no `size` is given; ERR_INVALID_ARG_VALUE for another name, and for options that
+ *   do not go together. Nothing is left behind then.
  * @example
  * using memory = posix.open('/frames', { create: true, size: 1 << 20 });
  */
@@ -197,7 +198,7 @@ function prepare(file: MemoryFile, size: number | undefined, create: boolean): n
 /**
  * Removes the name of an object. Those who have it mapped keep it.
  *
- * @throws ENOENT if there is none; EACCES
+ * @throws ENOENT if there is none; EACCES, EPERM if it is not this user's; ERR_INVALID_ARG_VALUE as {@link open}
  */
 function unlink(name: string): void {
   const path = objectName(name);
@@ -206,7 +207,12 @@ function unlink(name: string): void {
   native.forgetLastName(DIRECTORY + path);
 }
 
-/** The names of all objects that there are, sorted. Semaphores, which live in the same place, are left out. */
+/**
+ * The names of all objects that there are, sorted; those of other users too. Semaphores, which live in the same place, are
+ * left out.
+ *
+ * @throws ENOENT if the system has no /dev/shm
+ */
 function list(): string[] {
   return readdirSync(DIRECTORY, { withFileTypes: true })
     .filter((entry) => entry.isFile() && !entry.name.startsWith('sem.'))

@@ -74,7 +74,8 @@ function create(memory: RingMemory, options?: RingOptions): void {
  * Enters a ring as its producer. What another that died had committed stays in it, and what it had not is gone.
  *
  * @throws EINVAL if there is no ring; EPROTO if it is of another version, or of many senders; EBADMSG if it is damaged; EBUSY
- *   if a producer that lives has it, with a descriptor; without, it is taken from whoever has it
+ *   if a producer that lives has it, with a descriptor; without, it is taken from whoever has it; EACCES, EBADF of the
+ *   descriptor; EMFILE; ERR_INVALID_ARG_TYPE, ERR_OUT_OF_RANGE of the memory
  */
 function producer(memory: RingMemory, options?: SideOptions): RingProducer {
   const fd = descriptorOf(memory, options);

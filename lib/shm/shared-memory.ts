@@ -60,7 +60,7 @@ export abstract class SharedMemory extends MappedBytes {
     return bytes.slice(offset, offset + checkRange(offset, length, this.byteLength));
   }
 
-  /** What reads it in place and cannot write; also where it is read-only. */
+  /** What reads it in place and cannot write; also where it is read-only. @throws ERR_INVALID_STATE after `close()` */
   reader(): MemoryReader {
     this.#open();
     return new MemoryReader(() => this.#open().buffer);

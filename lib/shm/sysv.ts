@@ -187,7 +187,7 @@ function attach(id: number, options?: AttachOptions): Segment {
   return new Segment(mapping, readOnly, id);
 }
 
-/** Ends an attachment, as its `detach()` does. */
+/** Ends an attachment, as its `detach()` does. @throws ERR_INVALID_ARG_TYPE for what is none */
 function detach(segment: Segment): void {
   if (!(segment instanceof Segment)) {
     throw wrongType('segment', 'a Segment', segment);
