@@ -1,7 +1,7 @@
 /**
- * What the limits of a process do to it (descriptors, locked memory): errors, and nothing is left behind.
+ * What the limits of a process do to it (descriptors, address space, locked memory): errors, and nothing is left behind.
  *
- * The limit of a file's length, that of address space, a full /dev/shm and the limits of System V are in the tests of each
+ * A full /dev/shm and the limits of System V are in the tests of each
  * kind of memory.
  */
 import { spawnSync } from 'node:child_process';
@@ -16,7 +16,7 @@ const hasLimits = spawnSync('prlimit', ['--version']).status === 0;
 function run(program: string): string {
   const before = `
     import { execFileSync } from 'node:child_process';
-    import { openSync } from 'node:fs';
+    import { openSync, readdirSync, readFileSync } from 'node:fs';
     import { CountingEvent, fds, memfd, Mutex, posix, Ring, sysv } from 'iospace/shm';
     const limit = (name, value) => execFileSync('prlimit', ['--pid', process.pid, '--' + name + '=' + value]);
     const attempt = async (call) => {
@@ -62,6 +62,42 @@ describe.skipIf(!hasLimits)('with no descriptor left (needs prlimit)', () => {
     );
     expect(existsSync(`/dev/shm${name}`)).toBe(false);
     expect(existsSync(`${root}${name.slice(1)}`)).toBe(false);
+  });
+});
+
+describe.skipIf(!hasLimits)('beyond a limit of the process (needs prlimit)', () => {
+  const descriptors = "readdirSync('/proc/self/fd').length";
+
+  test('a memfd longer than ulimit -f is EFBIG, made or grown, and leaves nothing open', () => {
+    const said = run(`
+      const memory = memfd.create('limits', { size: 4096 });
+      limit('fsize', 8192);
+      const before = ${descriptors};
+      await attempt(() => memfd.create('more', { size: 8193 }));
+      await attempt(() => memfd.create('more', { size: 8193, allocate: false }));
+      await attempt(() => memory.resize(8193));
+      memory.bytes[4095] = 1;
+      console.log(memory.byteLength, ${descriptors} - before);`);
+    expect(said).toBe('EFBIG fallocate\nEFBIG fallocate\nEFBIG fallocate\n4096 0\n');
+  });
+
+  test('more address space than ulimit -v is ENOMEM, of a memfd and of a segment, and leaves nothing behind', () => {
+    const said = run(`
+      const { 1: used } = /VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'latin1'));
+      const id = sysv.get(sysv.IPC_PRIVATE, 1 << 30, sysv.SHM_NORESERVE | 0o600);
+      try {
+        const memory = memfd.create('limits', { size: 4096, allocate: false });
+        limit('as', used * 1024 + (512 << 20));
+        const before = ${descriptors};
+        await attempt(() => memfd.create('more', { size: 1 << 30, allocate: false }));
+        await attempt(() => memory.resize(1 << 30));
+        await attempt(() => sysv.attach(id));
+        memory.bytes[4095] = 1;
+        console.log(memory.byteLength, sysv.control.stat(id).attached, ${descriptors} - before);
+      } finally {
+        sysv.control.remove(id);
+      }`);
+    expect(said).toBe('ENOMEM mmap\nENOMEM mmap\nENOMEM shmat\n4096 0 0\n');
   });
 });
 
