@@ -6,20 +6,11 @@
  *
  * @module
  */
-import { performance } from 'node:perf_hooks';
 import { inspect } from 'node:util';
 import type { Words } from '../binding.js';
-import { checkInteger, checkOptions, checkSignal, checkTimeout } from '../check.js';
-import { abortError, errno, systemError } from '../errors.js';
-import {
-  type BlockOptions,
-  checkIndex,
-  checkWords,
-  deadlineOf,
-  futex,
-  remaining,
-  type WaitOptions,
-} from './futex.js';
+import { checkInteger } from '../check.js';
+import { type BlockOptions, checkIndex, checkWords, futex, type WaitOptions } from './futex.js';
+import { type Awaited, block, wait } from './word-wait.js';
 
 const INT32_MAX = 2 ** 31 - 1;
 
@@ -80,18 +71,7 @@ export class CountingEvent {
    * @throws ETIMEDOUT; ERR_INVALID_STATE if the memory was given back
    */
   wait(options?: BlockOptions): number {
-    const { timeout } = checkOptions(options, ['timeout']);
-    const deadline = deadlineOf(checkTimeout(timeout));
-    for (;;) {
-      const count = this.#take();
-      if (count > 0) {
-        return count;
-      }
-      if (performance.now() >= deadline) {
-        throw systemError(errno.ETIMEDOUT, 'CountingEvent.wait');
-      }
-      futex.wait(this.#words, this.#index, this.#seen, { timeout: Math.ceil(remaining(deadline, LOOK)) });
-    }
+    return block('CountingEvent.wait', this.#awaited(), options);
   }
 
   /**
@@ -101,32 +81,20 @@ export class CountingEvent {
    *   {@link futex.waitAsync}
    */
   async waitAsync(options?: WaitOptions): Promise<number> {
-    const { signal, timeout } = checkOptions(options, ['timeout', 'signal']);
-    const deadline = deadlineOf(checkTimeout(timeout));
-    if (signal !== undefined && checkSignal(signal).aborted) {
-      throw abortError(signal);
-    }
-    const abort = signal === undefined ? {} : { signal };
-    for (;;) {
-      const count = this.#take();
-      if (count > 0) {
-        return count;
-      }
-      if (signal?.aborted === true) {
-        throw abortError(signal);
-      }
-      if (performance.now() >= deadline) {
-        throw systemError(errno.ETIMEDOUT, 'CountingEvent.waitAsync');
-      }
-      const sleep = Math.ceil(remaining(deadline, LOOK));
-      await futex.waitAsync(this.#words, this.#index, this.#seen, { timeout: sleep, ...abort });
-    }
+    return await wait('CountingEvent.waitAsync', this.#awaited(), options);
   }
 
-  #take(): number {
-    const count = this.pending;
-    this.#seen = (this.#seen + count) | 0;
-    return count;
+  #awaited(): Awaited<number> {
+    return {
+      words: this.#words,
+      index: this.#index,
+      take: () => {
+        const count = this.pending;
+        this.#seen = (this.#seen + count) | 0;
+        return count > 0 ? count : undefined;
+      },
+      sleep: () => ({ value: this.#seen, most: LOOK }),
+    };
   }
 
   /** Shows what it is. Touches no memory. */

@@ -9,20 +9,12 @@
  *
  * @module
  */
-import { performance } from 'node:perf_hooks';
 import { inspect } from 'node:util';
 import { binding, type NativeByteLocks, type Words } from '../binding.js';
-import { checkDescriptor, checkOptions, checkSignal, checkTimeout } from '../check.js';
-import { abortError, errno, invalidState, systemError } from '../errors.js';
-import {
-  type BlockOptions,
-  checkIndex,
-  checkWords,
-  deadlineOf,
-  futex,
-  remaining,
-  type WaitOptions,
-} from './futex.js';
+import { checkDescriptor } from '../check.js';
+import { errno, invalidState, systemError } from '../errors.js';
+import { type BlockOptions, checkIndex, checkWords, futex, type WaitOptions } from './futex.js';
+import { type Awaited, block, wait } from './word-wait.js';
 
 /** How a mutex was had: `'owner-died'` if the last holder did not give it back. */
 export type Locked = 'locked' | 'owner-died';
@@ -120,23 +112,10 @@ export class Mutex {
    * @throws as {@link tryLock}; ETIMEDOUT; ERR_INVALID_STATE, too, if this object has it already
    */
   lock(options?: BlockOptions): Locked {
-    const { timeout } = checkOptions(options, ['timeout']);
-    const deadline = deadlineOf(checkTimeout(timeout));
     if (this.#held) {
       throw invalidState('this object has the mutex already');
     }
-    for (let state = HELD; ; state = WAITED) {
-      this.#check();
-      const locked = this.#take(state);
-      if (locked !== undefined) {
-        return locked;
-      }
-      if (performance.now() >= deadline) {
-        throw systemError(errno.ETIMEDOUT, 'Mutex.lock');
-      }
-      const { word, most } = this.#announce();
-      futex.wait(this.#words, this.#index, word, { timeout: Math.ceil(remaining(deadline, most)) });
-    }
+    return block('Mutex.lock', this.#awaited(), options);
   }
 
   /**
@@ -147,29 +126,7 @@ export class Mutex {
    *   as {@link futex.waitAsync}
    */
   async lockAsync(options?: WaitOptions): Promise<Locked> {
-    const { signal, timeout } = checkOptions(options, ['timeout', 'signal']);
-    const deadline = deadlineOf(checkTimeout(timeout));
-    if (signal !== undefined && checkSignal(signal).aborted) {
-      throw abortError(signal);
-    }
-    const abort = signal === undefined ? {} : { signal };
-    for (let state = HELD; ; state = WAITED) {
-      this.#check();
-      const locked = this.#take(state);
-      if (locked !== undefined) {
-        return locked;
-      }
-      // Not before: a wake that came with the abort is not lost.
-      if (signal?.aborted === true) {
-        throw abortError(signal);
-      }
-      if (performance.now() >= deadline) {
-        throw systemError(errno.ETIMEDOUT, 'Mutex.lockAsync');
-      }
-      const { word, most } = this.#announce();
-      const sleep = Math.ceil(remaining(deadline, most));
-      await futex.waitAsync(this.#words, this.#index, word, { timeout: sleep, ...abort });
-    }
+    return await wait('Mutex.lockAsync', this.#awaited(), options);
   }
 
   /**
@@ -233,12 +190,27 @@ export class Mutex {
     return (before & STATE) === FREE ? 'locked' : 'owner-died';
   }
 
+  #awaited(): Awaited<Locked> {
+    let next = HELD;
+    return {
+      words: this.#words,
+      index: this.#index,
+      take: () => {
+        this.#check();
+        const locked = this.#take(next);
+        next = WAITED;
+        return locked;
+      },
+      sleep: () => this.#announce(),
+    };
+  }
+
   /** Writes that somebody sleeps. @returns the value to sleep on, and how long at most */
-  #announce(): { word: number; most: number } {
+  #announce(): { value: number; most: number } {
     const held = this.#number | HELD;
     const waited = this.#number | WAITED;
     const before = Atomics.compareExchange(this.#words, this.#index, held, waited);
-    return this.#state(before) === FREE ? { word: before, most: NAP } : { word: waited, most: LOOK };
+    return this.#state(before) === FREE ? { value: before, most: NAP } : { value: waited, most: LOOK };
   }
 
   /** Shows what it is. Touches no memory. */
