@@ -11,43 +11,13 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-
-/** One line of a program: what was measured, in which workload, and its figures. */
-type Line = { of: string; in: string } & Record<string, string | number>;
-
-/** A program with its arguments, and what it measures. */
-interface Program {
-  measures: string;
-  command: [string, ...string[]];
-}
-
-/** What a figure is to be, beside what it is. */
-interface Measure {
-  says: string;
-  value: number;
-  /** What is to be reached: at least, or at most, so much. */
-  least?: number;
-  most?: number;
-  aim?: number;
-  unit: string;
-}
+import { Figures, type Measure, type Program, readOptions } from './report.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 /** Not that of the tests, which may be building meanwhile. */
 const build = `${root}build/arena-bench`;
 
-const { values: options } = parseArgs({
-  options: {
-    json: { type: 'boolean', default: false },
-    check: { type: 'boolean', default: false },
-    quick: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '5' },
-  },
-});
-if (!/^[1-9]\d{0,3}$/.test(options.rounds)) {
-  throw new Error(`expected --rounds 1 to 9999, got ${options.rounds}`);
-}
+const options = readOptions();
 
 function programs(seed: string): Program[] {
   const pairs = options.quick ? '2000' : '300000';
@@ -66,50 +36,14 @@ function programs(seed: string): Program[] {
   ];
 }
 
-function measure(): Line[] {
-  mkdirSync(build, { recursive: true });
-  for (const target of ['arena-bench', 'arena-shared-bench', 'arena-holder']) {
-    console.error(`building ${target}`);
-    const cmake = ['build', '--directory', `${root}native`, '--out', build, '--target', target];
-    execFileSync('npx', ['cmake-js', ...cmake], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
-  }
-  const lines: Line[] = [];
-  for (let round = 1; round <= Number(options.rounds); round++) {
-    for (const { measures, command } of programs(String(round))) {
-      console.error(`round ${round} of ${options.rounds}: ${measures}`);
-      const [program, ...args] = command;
-      const output = execFileSync(program, args, {
-        encoding: 'utf8',
-        stdio: ['ignore', 'pipe', 'inherit'],
-        timeout: 300_000,
-      });
-      for (const line of output.trim().split('\n')) {
-        lines.push({ ...(JSON.parse(line) as Line), program: measures });
-      }
-    }
-  }
-  return lines;
+mkdirSync(build, { recursive: true });
+for (const target of ['arena-bench', 'arena-shared-bench', 'arena-holder']) {
+  console.error(`building ${target}`);
+  const cmake = ['build', '--directory', `${root}native`, '--out', build, '--target', target];
+  execFileSync('npx', ['cmake-js', ...cmake], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
 }
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-const lines = measure();
-
-/** A figure of all rounds. */
-function figure(of: string, workload: string, name = 'pair'): number {
-  const found = lines.filter((line) => line.of === of && line.in === workload).map((line) => line[name]);
-  if (found.length === 0 || !found.every((value) => Number.isFinite(value))) {
-    throw new Error(`expected ${name} of ${of} in ${workload}, got ${found.join(', ') || 'none'}`);
-  }
-  return (/failures$/i.test(name) ? mean : median)(found as number[]);
-}
+const figures = Figures.measure(options.rounds, (round) => programs(String(round)));
+const figure = figures.figure.bind(figures);
 
 const usual = '1 GiB, 70 %, 1..64';
 const deciding = '1 GiB, 80 %, mixed';
@@ -220,49 +154,4 @@ const measures: readonly Measure[] = [
   })),
 ];
 
-const isMissed = ({ value, least, most }: Measure) =>
-  (least !== undefined && value < least) || (most !== undefined && value > most);
-
-/** Shows the figures of a name, by workload and by what was measured, a table for each program. */
-function show(name: string, digits: number): void {
-  for (const program of new Set(lines.map((line) => line['program']))) {
-    const rows: Record<string, Record<string, string>> = {};
-    for (const line of lines.filter((one) => name in one && one['program'] === program)) {
-      rows[line.in] = { ...rows[line.in], [line.of]: figure(line.of, line.in, name).toFixed(digits) };
-    }
-    if (Object.keys(rows).length > 0) {
-      console.log(`\n${name}: ${program}`);
-      console.table(rows);
-    }
-  }
-}
-
-if (options.json) {
-  console.log(JSON.stringify({ node: process.version, measures, lines }));
-} else {
-  show('pair', 0);
-  show('failures', 4);
-  show('largeFailures', 4);
-  show('milliseconds', 2);
-  show('bytes', 0);
-  console.table(
-    Object.fromEntries(
-      measures.map((measure) => {
-        const { says, value, least, most, aim, unit } = measure;
-        const reach = least === undefined ? `at most ${most}` : `at least ${least}`;
-        return [
-          says,
-          { measured: value.toFixed(2), unit, reach, aim, missed: isMissed(measure) ? 'missed' : '' },
-        ];
-      }),
-    ),
-  );
-}
-if (options.check) {
-  const missed = measures.filter(isMissed);
-  for (const { says, value, least, most, unit } of missed) {
-    const limit = least === undefined ? `at most ${most}` : `at least ${least}`;
-    console.error(`${says}: ${value.toFixed(2)} ${unit}, ${limit}`);
-  }
-  process.exitCode = missed.length > 0 ? 1 : 0;
-}
+figures.report(options, measures, { pair: 0, failures: 4, largeFailures: 4, milliseconds: 2, bytes: 0 });

@@ -9,9 +9,9 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { MemPool } from '@thi.ng/malloc';
 import { Arena, configureArena, type DmaBlock, dmaFree, dmaMalloc } from 'iospace';
+import { median, now, schedule } from '../measure.js';
 
 const KIB = 1024;
 const GIB = 2 ** 30;
@@ -25,21 +25,6 @@ let sum = 0;
 
 function show(of: string, workload: string, pair: number, live?: number): void {
   console.log(JSON.stringify({ of, in: workload, pair, blocks: live }));
-}
-
-function median(values: number[]): number {
-  return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
-
-/** By a clock that all processes share. */
-const now = () => Number(process.hrtime.bigint());
-
-/** What the kernel knows of this thread: nanoseconds for which it ran, and for which it waited for a processor. */
-function schedule(): { ran: number; waited: number } {
-  // Brings the kernel's figure up to date.
-  process.cpuUsage();
-  const [ran, waited] = readFileSync('/proc/self/schedstat', 'utf8').split(' ').map(Number);
-  return { ran: ran ?? Number.NaN, waited: waited ?? Number.NaN };
 }
 
 /** Nanoseconds of this thread alone, for each of so many. */
