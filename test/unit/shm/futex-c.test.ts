@@ -1,0 +1,77 @@
+/** Mutex and CountingEvent with a program in C: `futex-peer.c`, written from what docs/futex.md says of the words. */
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { CountingEvent, Mutex } from '../../../lib/shm/index.js';
+import { delay, fd, memory, words } from './futex-support.js';
+
+const hasCompiler = spawnSync('cc', ['--version']).status === 0;
+const TIMES = 3000;
+
+describe.skipIf(!hasCompiler)('a program in C (needs cc)', () => {
+  let directory: string;
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'iospace-futex-'));
+    const source = fileURLToPath(new URL('futex-peer.c', import.meta.url));
+    const flags = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', join(directory, 'peer'), source];
+    const { status, stderr } = spawnSync('cc', flags, { encoding: 'utf8' });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  /** Starts it. Resolves with how it ended. */
+  async function peer(what: string, count = 0) {
+    const child = spawn(join(directory, 'peer'), [`/dev/shm${memory.name}`, what, `${count}`]);
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (chunk: Buffer) => {
+        said += chunk;
+      });
+    }
+    const [code, signal] = await once(child, 'close');
+    return { code, signal, said };
+  }
+  const says = (said: string) => ({ code: 0, signal: null, said });
+
+  test('shares a mutex: no count is lost; and every signal of an event arrives', async () => {
+    const event = new CountingEvent(words, 1);
+    const ended = peer('add', TIMES);
+    using mutex = new Mutex(words, 0, fd);
+    for (let time = 0; time < TIMES; time++) {
+      expect(await mutex.lockAsync({ timeout: 20_000 })).toBe('locked');
+      words[2] = (words[2] ?? 0) + 1;
+      mutex.unlock();
+    }
+    for (let heard = 0; heard < TIMES; ) {
+      heard += await event.waitAsync({ timeout: 20_000 });
+    }
+    expect(await ended).toEqual(says(''));
+    expect([words[2], event.pending]).toEqual([2 * TIMES, 0]);
+  });
+
+  test('hears signals', async () => {
+    const event = new CountingEvent(words, 1);
+    const ended = peer('hear', 20);
+    for (let signal = 0; signal < 20; signal++) {
+      event.signal();
+      await delay(1);
+    }
+    expect(await ended).toEqual(says('20\n'));
+  });
+
+  test('that dies with the mutex is noticed here, and the other way round', async () => {
+    expect(await peer('die')).toMatchObject({ signal: 'SIGKILL' });
+    const mutex = new Mutex(words, 0, fd);
+    expect(mutex.lock({ timeout: 20_000 })).toBe('owner-died');
+    mutex.unlock();
+    expect(await peer('lock')).toEqual(says('locked\n'));
+    mutex.lock();
+    mutex.close();
+    expect(await peer('lock')).toEqual(says('owner-died\n'));
+    expect(await peer('lock')).toEqual(says('locked\n'));
+  });
+});
