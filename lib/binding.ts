@@ -137,8 +137,17 @@ export interface NativeDescriptorSender extends NativeDescriptorSocket {
   isAnswered(): boolean;
 }
 
-/** Owns a descriptor until `close()`, its collection or the end of the environment. A second call does nothing. */
+/**
+ * Owns a descriptor from the call that opens it to `close()`, its collection or the end of the environment: also where a
+ * worker is terminated between two calls.
+ */
 export interface NativeOwnedFile {
+  // Each gives the descriptor, and closes the one that there was.
+  open(path: string, flags: number, mode: number): number;
+  duplicate(fd: number): number;
+  shmOpen(name: string, flags: number, mode: number): number;
+  memfdCreate(name: string, flags: number): number;
+  /** A second call does nothing. */
   close(): void;
 }
 
@@ -390,7 +399,6 @@ export interface NativeBinding {
   /** Adds F_SEAL_*. */
   seal(fd: number, seals: number): void;
   seals(fd: number): number;
-  duplicate(fd: number): number;
   /** Adds the name of an open file to those that end with this process. */
   addLastName(path: string, fd: number): void;
   forgetLastName(path: string): void;
@@ -469,10 +477,7 @@ export interface NativeBinding {
     index: number,
     info: NativeRegistersInfo,
   ) => NativeRegisters;
-  /** The descriptor is the object's from here. */
-  OwnedFile: new (
-    fd: number,
-  ) => NativeOwnedFile;
+  OwnedFile: new () => NativeOwnedFile;
   Poller: new (fd: number, onReady: () => void) => NativePoller;
   /** Opens the file anew, for reading and writing. */
   ByteLocks: new (

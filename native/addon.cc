@@ -11,6 +11,7 @@
 #include "files.h"
 #include "futex.h"
 #include "mapping.h"
+#include "owned_file.h"
 #include "poller.h"
 #include "registers.h"
 #include "shared_memory.h"

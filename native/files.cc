@@ -19,14 +19,6 @@ constexpr int kLongestWait = 100;
 /// Descriptors of one poll(); more than any open-file limit in use makes of sense.
 constexpr std::size_t kMostPolled = 65536;
 
-Napi::Value Open(const Napi::CallbackInfo& info) {
-  const std::string path = Text(info[0], "path");
-  const int flags = Integer<int>(info[1], "flags");
-  const auto mode = Integer<std::uint32_t>(info[2], "mode");
-  FileDescriptor fd = Take(info.Env(), syscall::Open(path.c_str(), flags, mode), {.path = path});
-  return Napi::Number::New(info.Env(), fd.Detach());
-}
-
 void Close(const Napi::CallbackInfo& info) {
   Check(info.Env(), syscall::Close(Descriptor(info[0], "fd")));
 }
@@ -35,11 +27,6 @@ void LinkFile(const Napi::CallbackInfo& info) {
   const int fd = Descriptor(info[0], "fd");
   const std::string path = Text(info[1], "path");
   Check(info.Env(), syscall::LinkFile(fd, path.c_str()), {.path = path});
-}
-
-Napi::Value Duplicate(const Napi::CallbackInfo& info) {
-  FileDescriptor fd = Take(info.Env(), syscall::Duplicate(Descriptor(info[0], "fd")));
-  return Napi::Number::New(info.Env(), fd.Detach());
 }
 
 /// The argument of an ioctl: an integer, or the memory of a view.
@@ -112,22 +99,21 @@ Napi::Value Eventfd(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void OwnedFile::Define(Napi::Object exports) {
-  exports.Set("OwnedFile",
-              DefineClass(exports.Env(), "OwnedFile", {InstanceMethod<&OwnedFile::Close>("close")}));
+FileDescriptor OpenFile(const Napi::CallbackInfo& info) {
+  const std::string path = Text(info[0], "path");
+  const int flags = Integer<int>(info[1], "flags");
+  const auto mode = Integer<std::uint32_t>(info[2], "mode");
+  return Take(info.Env(), syscall::Open(path.c_str(), flags, mode), {.path = path});
 }
 
-OwnedFile::OwnedFile(const Napi::CallbackInfo& info) : ObjectWrap(info), file_(Descriptor(info[0], "fd")) {}
-
-void OwnedFile::Close(const Napi::CallbackInfo&) {
-  file_ = FileDescriptor();
+FileDescriptor DuplicateFile(const Napi::CallbackInfo& info) {
+  return Take(info.Env(), syscall::Duplicate(Descriptor(info[0], "fd")));
 }
 
 void DefineFiles(Napi::Object exports) {
   const Napi::Env env = exports.Env();
-  exports.Set("open", Napi::Function::New<Open>(env, "open"));
+  exports.Set("open", Napi::Function::New<Opened<OpenFile>>(env, "open"));
   exports.Set("close", Napi::Function::New<Close>(env, "close"));
-  exports.Set("duplicate", Napi::Function::New<Duplicate>(env, "duplicate"));
   exports.Set("linkFile", Napi::Function::New<LinkFile>(env, "linkFile"));
   exports.Set("ioctl", Napi::Function::New<Ioctl>(env, "ioctl"));
   exports.Set("poll", Napi::Function::New<Poll>(env, "poll"));

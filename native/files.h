@@ -7,21 +7,19 @@
 
 namespace iospace {
 
-/// Owns a descriptor for an object of JavaScript: until close(), the object's collection or the end of the
-/// environment.
-class OwnedFile : public Napi::ObjectWrap<OwnedFile> {
- public:
-  static void Define(Napi::Object exports);
-
-  /// new OwnedFile(fd): the descriptor is this object's from here.
-  explicit OwnedFile(const Napi::CallbackInfo& info);
-
- private:
-  void Close(const Napi::CallbackInfo& info);
-
-  FileDescriptor file_;
-};
-
 void DefineFiles(Napi::Object exports);
+
+// What opens a file, as JavaScript calls it.
+/// open(path, flags, mode)
+FileDescriptor OpenFile(const Napi::CallbackInfo& info);
+/// duplicate(fd)
+FileDescriptor DuplicateFile(const Napi::CallbackInfo& info);
+
+/// Exports it as a function that gives the descriptor away.
+template <FileDescriptor (*kOpen)(const Napi::CallbackInfo&)>
+Napi::Value Opened(const Napi::CallbackInfo& info) {
+  FileDescriptor file = kOpen(info);
+  return Napi::Number::New(info.Env(), file.Detach());
+}
 
 }  // namespace iospace

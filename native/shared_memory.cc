@@ -2,30 +2,16 @@
 
 #include "arguments.h"
 #include "error.h"
+#include "files.h"
 #include "last_names.h"
 #include "syscall.h"
 
 namespace iospace {
 namespace {
 
-Napi::Value ShmOpen(const Napi::CallbackInfo& info) {
-  const std::string name = Text(info[0], "name");
-  const int flags = Integer<int>(info[1], "flags");
-  const auto mode = Integer<std::uint32_t>(info[2], "mode");
-  FileDescriptor fd = Take(info.Env(), syscall::ShmOpen(name.c_str(), flags, mode), {.path = name});
-  return Napi::Number::New(info.Env(), fd.Detach());
-}
-
 void ShmUnlink(const Napi::CallbackInfo& info) {
   const std::string name = Text(info[0], "name");
   Check(info.Env(), syscall::ShmUnlink(name.c_str()), {.path = name});
-}
-
-Napi::Value MemfdCreate(const Napi::CallbackInfo& info) {
-  const std::string name = Text(info[0], "name");
-  const auto flags = Integer<std::uint32_t>(info[1], "flags");
-  FileDescriptor fd = Take(info.Env(), syscall::MemfdCreate(name.c_str(), flags), {.path = name});
-  return Napi::Number::New(info.Env(), fd.Detach());
 }
 
 void Seal(const Napi::CallbackInfo& info) {
@@ -57,11 +43,24 @@ void GuardLastNames(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+FileDescriptor OpenObject(const Napi::CallbackInfo& info) {
+  const std::string name = Text(info[0], "name");
+  const int flags = Integer<int>(info[1], "flags");
+  const auto mode = Integer<std::uint32_t>(info[2], "mode");
+  return Take(info.Env(), syscall::ShmOpen(name.c_str(), flags, mode), {.path = name});
+}
+
+FileDescriptor CreateMemfd(const Napi::CallbackInfo& info) {
+  const std::string name = Text(info[0], "name");
+  const auto flags = Integer<std::uint32_t>(info[1], "flags");
+  return Take(info.Env(), syscall::MemfdCreate(name.c_str(), flags), {.path = name});
+}
+
 void DefineSharedMemory(Napi::Object exports) {
   const Napi::Env env = exports.Env();
-  exports.Set("shmOpen", Napi::Function::New<ShmOpen>(env, "shmOpen"));
+  exports.Set("shmOpen", Napi::Function::New<Opened<OpenObject>>(env, "shmOpen"));
   exports.Set("shmUnlink", Napi::Function::New<ShmUnlink>(env, "shmUnlink"));
-  exports.Set("memfdCreate", Napi::Function::New<MemfdCreate>(env, "memfdCreate"));
+  exports.Set("memfdCreate", Napi::Function::New<Opened<CreateMemfd>>(env, "memfdCreate"));
   exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
   exports.Set("seals", Napi::Function::New<Seals>(env, "seals"));
   exports.Set("addLastName", Napi::Function::New<AddLastName>(env, "addLastName"));

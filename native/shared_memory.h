@@ -4,8 +4,15 @@
 
 #include <napi.h>
 
+#include "syscall.h"
+
 namespace iospace {
 
 void DefineSharedMemory(Napi::Object exports);
+
+/// shmOpen(name, flags, mode)
+FileDescriptor OpenObject(const Napi::CallbackInfo& info);
+/// memfdCreate(name, flags)
+FileDescriptor CreateMemfd(const Napi::CallbackInfo& info);
 
 }  // namespace iospace

@@ -13,7 +13,8 @@ import { SharedMemory } from './shared-memory.js';
 /** An open file of memory. */
 export interface MemoryFile {
   readonly native: NativeBinding;
-  /** The memory's own, which closes it. */
+  /** Closes the descriptor, at the latest with this object or its thread. */
+  readonly owned: NativeOwnedFile;
   readonly fd: number;
   /** What errors call it. */
   readonly path: string;
@@ -64,14 +65,11 @@ export function mapFile({ native, fd, path }: MemoryFile, byteLength: number, re
 /** Shared memory that is a file, which stays open until {@link FileMemory.close}. */
 export abstract class FileMemory extends SharedMemory {
   readonly #file: MemoryFile;
-  /** Closes the descriptor, at the latest with this object or its thread. */
-  readonly #owned: NativeOwnedFile;
 
   /** @internal */
   constructor(mapping: Mapping, readOnly: boolean, file: MemoryFile) {
     super(mapping, readOnly);
     this.#file = file;
-    this.#owned = new file.native.OwnedFile(file.fd);
   }
 
   /**
@@ -123,7 +121,7 @@ export abstract class FileMemory extends SharedMemory {
   /** Ends the mapping now: every view has length 0 afterwards. Closes the file. A second call does nothing. */
   override close(): void {
     super.close();
-    this.#owned.close();
+    this.#file.owned.close();
   }
 
   /** Its file, while it is open. */

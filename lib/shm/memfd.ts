@@ -165,17 +165,18 @@ function create(name: string, options: MemfdOptions): Memfd {
     ENOSYS: 'this kernel has no huge pages',
   };
   const path = `memfd:${name}`;
+  const owned = new native.OwnedFile();
   const fd = explained({ path }, hints, () =>
-    native.memfdCreate(name, (MFD_ALLOW_SEALING | hugePageFlags(native, hugePages)) >>> 0),
+    owned.memfdCreate(name, (MFD_ALLOW_SEALING | hugePageFlags(native, hugePages)) >>> 0),
   );
   try {
-    const file = { native, fd, path, allocate };
+    const file = { native, owned, fd, path, allocate };
     extend(file, 0, hugePages === false ? size : wholePages(fd, size));
     const mapping = mapFile(file, size, false);
     native.seal(fd, seals);
     return new Memfd(mapping, false, file, name);
   } catch (error) {
-    native.close(fd);
+    owned.close();
     throw error;
   }
 }
@@ -201,20 +202,21 @@ function open(file: number | string, options?: MemfdOpenOptions): Memfd {
     checkInteger('size', size, 1, MAX_BYTE_LENGTH);
   }
   const native = binding();
+  const owned = new native.OwnedFile();
   const path = typeof file === 'number' ? descriptorPath(file) : file;
   const fd =
     typeof file === 'number'
-      ? native.duplicate(checkDescriptor(file, 'file'))
-      : native.open(checkString('file', file), readOnly ? constants.O_RDONLY : constants.O_RDWR, 0);
+      ? owned.duplicate(checkDescriptor(file, 'file'))
+      : owned.open(checkString('file', file), readOnly ? constants.O_RDONLY : constants.O_RDWR, 0);
   try {
-    const opened = { native, fd, path, allocate: true };
+    const opened = { native, owned, fd, path, allocate: true };
     // Says, too, whether it is a file of memory.
     sealsOf(opened);
     const byteLength = mappable(path, fstatSync(fd).size, size);
     const mapping = readOnly ? mapReadOnly(opened, byteLength) : mapFile(opened, byteLength, false);
     return new Memfd(mapping, readOnly, opened, path);
   } catch (error) {
-    native.close(fd);
+    owned.close();
     throw error;
   }
 }
@@ -263,11 +265,12 @@ function wholePages(fd: number, size: number): number {
  * otherwise the mapping could be made writable.
  */
 function mapReadOnly(file: MemoryFile, byteLength: number): Mapping {
-  const fd = file.native.open(descriptorPath(file.fd), constants.O_RDONLY, 0);
+  const owned = new file.native.OwnedFile();
   try {
-    return mapFile({ ...file, fd }, byteLength, true);
+    const fd = owned.open(descriptorPath(file.fd), constants.O_RDONLY, 0);
+    return mapFile({ ...file, owned, fd }, byteLength, true);
   } finally {
-    file.native.close(fd);
+    owned.close();
   }
 }
 

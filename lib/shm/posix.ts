@@ -5,7 +5,7 @@
  */
 import { constants, fstatSync, readdirSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
-import { binding, type NativeBinding } from '../binding.js';
+import { binding, type NativeOwnedFile } from '../binding.js';
 import { checkBoolean, checkInteger, checkOptions, checkString } from '../check.js';
 import { isSystemError, wrongValue } from '../errors.js';
 import { MAX_BYTE_LENGTH, type Mapping } from '../mapping.js';
@@ -101,19 +101,22 @@ function open(name: string, options?: OpenOptions): PosixMemory {
   const path = objectName(name);
   const { size, create, exclusive, mode, readOnly, allocate, unlinkAtExit } = checkOpen(options);
   const native = binding();
-  const flags = readOnly ? constants.O_RDONLY : constants.O_RDWR;
+  const owned = new native.OwnedFile();
   const { fd, created } = create
-    ? openOrCreate(native, path, exclusive, mode)
-    : { fd: native.shmOpen(path, flags, 0), created: false };
+    ? openOrCreate(owned, path, exclusive, mode)
+    : {
+        fd: owned.shmOpen(path, readOnly ? constants.O_RDONLY : constants.O_RDWR, 0),
+        created: false,
+      };
   try {
-    const file = { native, fd, path, allocate };
+    const file = { native, owned, fd, path, allocate };
     const mapping = mapFile(file, prepare(file, size, create), readOnly);
     if (unlinkAtExit) {
       removeAtExit(native, DIRECTORY + path, fd);
     }
     return new PosixMemory(mapping, readOnly, file, created);
   } catch (error) {
-    native.close(fd);
+    owned.close();
     if (created) {
       native.shmUnlink(path);
     }
@@ -159,14 +162,14 @@ function checkOpen(options: OpenOptions | undefined) {
 
 /** Makes the object or opens the one there is, so that exactly one of those who race for it knows that it made it. */
 function openOrCreate(
-  native: NativeBinding,
+  owned: NativeOwnedFile,
   path: string,
   exclusive: boolean,
   mode: number,
 ): { fd: number; created: boolean } {
   for (;;) {
     try {
-      const fd = native.shmOpen(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, mode);
+      const fd = owned.shmOpen(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, mode);
       return { fd, created: true };
     } catch (error) {
       if (exclusive || !isSystemError(error, 'EEXIST')) {
@@ -174,7 +177,7 @@ function openOrCreate(
       }
     }
     try {
-      return { fd: native.shmOpen(path, constants.O_RDWR, 0), created: false };
+      return { fd: owned.shmOpen(path, constants.O_RDWR, 0), created: false };
     } catch (error) {
       // Unlinked in between: it is to be made again.
       if (!isSystemError(error, 'ENOENT')) {
