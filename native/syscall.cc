@@ -196,7 +196,8 @@ Result<FileDescriptor> Duplicate(int fd) {
 }
 
 Result<FileDescriptor> ShmOpen(const char* name, int flags, mode_t mode) {
-  return Own(::shm_open(name, flags | O_CLOEXEC, mode), "shm_open");
+  // Everybody can put a FIFO in the place of an object, or lease one; it would block the thread.
+  return Own(::shm_open(name, flags | O_CLOEXEC | O_NONBLOCK, mode), "shm_open");
 }
 
 Result<FileDescriptor> MemfdCreate(const char* name, unsigned flags) {

@@ -7,7 +7,7 @@ import { constants, fstatSync, readdirSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { binding, type NativeOwnedFile } from '../binding.js';
 import { checkBoolean, checkInteger, checkOptions, checkString } from '../check.js';
-import { isSystemError, wrongValue } from '../errors.js';
+import { errno, isSystemError, systemError, wrongValue } from '../errors.js';
 import { MAX_BYTE_LENGTH, type Mapping } from '../mapping.js';
 import { removeAtExit } from './exit.js';
 import { extend, FileMemory, type MemoryFile, mapFile, mappable } from './file-memory.js';
@@ -109,16 +109,20 @@ function open(name: string, options?: OpenOptions): PosixMemory {
         created: false,
       };
   try {
+    // At once: allocating a large object takes long enough for a signal to come.
+    if (unlinkAtExit && created) {
+      removeAtExit(native, DIRECTORY + path, fd);
+    }
     const file = { native, owned, fd, path, allocate };
     const mapping = mapFile(file, prepare(file, size, create), readOnly);
-    if (unlinkAtExit) {
+    if (unlinkAtExit && !created) {
       removeAtExit(native, DIRECTORY + path, fd);
     }
     return new PosixMemory(mapping, readOnly, file, created);
   } catch (error) {
     owned.close();
     if (created) {
-      native.shmUnlink(path);
+      unlink(path);
     }
     throw error;
   }
@@ -189,7 +193,11 @@ function openOrCreate(
 
 /** Sees to it that `size` bytes are there, and says how many to map. */
 function prepare(file: MemoryFile, size: number | undefined, create: boolean): number {
-  const available = fstatSync(file.fd).size;
+  const status = fstatSync(file.fd);
+  if (!status.isFile()) {
+    throw systemError(errno.EINVAL, 'shm_open', { path: file.path, hint: "the name is no object's" });
+  }
+  const available = status.size;
   // Also where its maker has not come to this point yet, or never will.
   if (create && size !== undefined && available === 0) {
     extend(file, 0, size);

@@ -323,6 +323,21 @@ describe('what the system forbids', () => {
     expect(statSync(`/dev/shm${name}`).mode & 0o777).toBe(0o640);
   });
 
+  test('a FIFO in the place of an object is EINVAL, and keeps nobody waiting', async () => {
+    spawnSync('mkfifo', [`/dev/shm${name}`]);
+    const outcome = await runChild(`
+      import { posix } from 'iospace/shm';
+      for (const options of [{ readOnly: true }, {}, { create: true, size: 4096 }]) {
+        try {
+          posix.open(${JSON.stringify(name)}, options);
+        } catch (error) {
+          console.log(error.code);
+        }
+      }`);
+    expect(outcome).toMatchObject({ code: 0, stdout: 'EINVAL\nEINVAL\nEINVAL\n' });
+    expect(existsSync(`/dev/shm${name}`)).toBe(true);
+  });
+
   test('what another process has cut off kills the process that touches it: SIGBUS', async () => {
     using _memory = create({ size: 3 * 4096 });
     const outcome = await runChild(`
@@ -409,6 +424,17 @@ describe('unlinkAtExit', () => {
       said: 'ready\ntrue\ntrue\n',
       left: false,
     });
+  });
+
+  test('removes the name where the signal comes while the object is being made', async () => {
+    const outcome = await end(`
+      import { binding } from './dist/binding.js';
+      binding().fallocate = () => {
+        console.log(isThere());
+        process.kill(process.pid, 'SIGTERM');
+      };
+      open();`);
+    expect(outcome).toEqual({ status: null, killed: 'SIGTERM', said: 'true\n', left: false });
   });
 
   test('SIGKILL leaves the name, which is listed, and which the next start finds', async () => {
