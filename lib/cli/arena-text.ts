@@ -13,14 +13,7 @@ import type {
   ArenaSwept,
   ArenaTagStats,
 } from '../arena/stats.js';
-
-const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
-
-/** Bytes in the largest unit that leaves a whole part, with at most one digit after the point. */
-export function sizeText(bytes: number): string {
-  const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), units.length - 1);
-  return `${Number((bytes / 1024 ** power).toFixed(1))} ${units[power]}`;
-}
+import { type Column, countText, sizeText, tableText } from './text.js';
 
 /** A share as a percentage. Only none is shown as 0 %, only all as 100 %. */
 export function shareText(share: number): string {
@@ -28,39 +21,6 @@ export function shareText(share: number): string {
   const least = share > 0 ? 1 : 0;
   const most = share < 1 ? 999 : 1000;
   return `${Math.min(Math.max(tenths, least), most) / 10} %`;
-}
-
-/** `1 block`, `2 blocks`. */
-function countText(number: number, noun: string): string {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
-}
-
-/** A column of a table; numbers stand to the right. */
-interface Column<Row> {
-  head: string;
-  right?: boolean;
-  cell: (row: Row) => string;
-}
-
-/** Names, tags and programs are what anybody called them: nothing of them reaches the terminal as a command. */
-function plain(text: string): string {
-  return text.replace(/\p{Cc}/gu, (control) => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`);
-}
-
-function tableText<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  const filled = columns.map(({ head, right, cell }) => {
-    const cells = [head, ...rows.map((row) => plain(cell(row)))];
-    const width = Math.max(...cells.map(({ length }) => length));
-    return cells.map((text) => (right ? text.padStart(width) : text.padEnd(width)));
-  });
-  return [...Array(rows.length + 1).keys()]
-    .map((line) =>
-      filled
-        .map((cells) => cells[line])
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
 }
 
 /** An arena of a list, and what it holds; without that, unless there is an error, nobody has used it yet. */

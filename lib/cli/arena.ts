@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import { Arena } from '../arena/arena.js';
 import { unlinkNamed } from '../arena/file-backing.js';
 import type { ArenaInfo, ArenaStats } from '../arena/stats.js';
@@ -21,7 +21,8 @@ import {
   sweptText,
   titleText,
 } from './arena-text.js';
-import { progress, report } from './report.js';
+import { bytes, defaultCommand } from './commands.js';
+import { printJson, progress, report } from './report.js';
 
 /** What a check ends with that could not be made: 1 says that something differs. */
 const checkFailed = 2;
@@ -41,29 +42,6 @@ interface SweepFlags {
 interface CreateFlags {
   size: number;
   granule?: number;
-}
-
-const powers = { '': 0, K: 1, M: 2, G: 3, T: 4 };
-
-/** `64M`, `64MiB` or `67108864`. */
-function bytes(value: string): number {
-  const [, digits, unit = ''] = /^(\d+)([KMGT]?)(?:i?B)?$/i.exec(value) ?? [];
-  const number = Number(digits) * 1024 ** powers[unit.toUpperCase() as keyof typeof powers];
-  if (!(number > 0 && Number.isSafeInteger(number))) {
-    throw new InvalidArgumentError('expected a number of bytes, above 0: 67108864, or 64M');
-  }
-  return number;
-}
-
-function printJson(value: unknown): void {
-  console.log(
-    JSON.stringify(value, (_, part) => {
-      if (part instanceof Error) {
-        return { ...part, message: part.message };
-      }
-      return typeof part === 'bigint' ? `0x${part.toString(16)}` : part;
-    }),
-  );
 }
 
 /**
@@ -215,10 +193,7 @@ export function addArenaCommands(program: Command): void {
   /** A command that looks at one arena. */
   const ofOne = (verb: string, description: string): Command =>
     arena.command(verb).description(description).argument('<name>', 'the arena');
-  arena
-    .command('list', { isDefault: true })
-    // What is no command comes to this one, too.
-    .showHelpAfterError('the commands: iospace arena --help')
+  defaultCommand(arena, 'list')
     .description('show the arenas of this machine: those in shared memory, and those of the module')
     .option('--json', 'as JSON')
     .action((flags: JsonFlag) => report(1, async () => list(flags)));
@@ -240,8 +215,8 @@ export function addArenaCommands(program: Command): void {
     .option('--yes', 'also where devices reach the arena: you know that they are quiet')
     .action((name: string, flags: SweepFlags) => report(1, async () => sweep(name, flags)));
   ofOne('create', 'make an arena in shared memory')
-    .requiredOption('--size <bytes>', 'how long it is: 67108864, or 64M', bytes)
-    .option('--granule <bytes>', 'what blocks are made of, a power of two from 64 (default: 4096)', bytes)
+    .requiredOption('--size <bytes>', 'how long it is: 67108864, or 64M', bytes(1))
+    .option('--granule <bytes>', 'what blocks are made of, a power of two from 64 (default: 4096)', bytes(1))
     .action((name: string, flags: CreateFlags) => report(1, async () => create(name, flags)));
   ofOne('rm', 'remove the name of an arena in shared memory; programs that have it keep it').action(
     (name: string) => report(1, async () => remove(name)),

@@ -3,10 +3,23 @@
  *
  * @module
  */
+import { plain } from './text.js';
+
+/** Prints what a program is to read: one line. Errors have their message, 64-bit numbers are hexadecimal. */
+export function printJson(value: unknown): void {
+  console.log(
+    JSON.stringify(value, (_, part) => {
+      if (part instanceof Error) {
+        return { ...part, message: part.message };
+      }
+      return typeof part === 'bigint' ? `0x${part.toString(16)}` : part;
+    }),
+  );
+}
 
 /** Tells on stderr what is being done. */
 export function progress(message: string): void {
-  process.stderr.write(`iospace: ${message}\n`);
+  process.stderr.write(`iospace: ${message.split('\n').map(plain).join('\n')}\n`);
 }
 
 /** An error in words; the stack only where it is a mistake of this program. */
@@ -26,7 +39,7 @@ export async function report(failed: number, body: () => Promise<number>): Promi
   try {
     process.exitCode = await body();
   } catch (error) {
-    process.stderr.write(`iospace: ${explain(error)}\n`);
+    progress(explain(error));
     process.exitCode = failed;
   }
 }
