@@ -32,6 +32,11 @@ export interface NativeMapping {
   /** The mapping's one ArrayBuffer, made at the first call. Throws if released. */
   buffer(): ArrayBuffer;
   /**
+   * A new SharedArrayBuffer over the mapping, which `release()` and the end of the environment cannot detach: it keeps the
+   * address range until the last thread has let go of it. Undefined where this Node has none. Throws if released.
+   */
+  sharedBuffer(): SharedArrayBuffer | undefined;
+  /**
    * Lets go of the ArrayBuffer, which it detaches first if `detach` is true: the next `buffer()` makes another one over
    * the same memory. Throws if released.
    */

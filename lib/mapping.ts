@@ -6,7 +6,7 @@
 import { constants as limits } from 'node:buffer';
 import { inspect } from 'node:util';
 import type { NativeBinding, NativeMapping } from './binding.js';
-import { invalidState } from './errors.js';
+import { invalidState, notSupported } from './errors.js';
 import { MappedBytes } from './mapped-bytes.js';
 
 /** Most bytes of one mapping: what an ArrayBuffer can have; 4 GiB on Node 20. */
@@ -19,11 +19,11 @@ const SHM_RDONLY = 0o10000;
 const { transfer } = ArrayBuffer.prototype as { transfer?: (newByteLength: number) => ArrayBuffer };
 
 /** Whoever holds the memory of a mapping keeps its owner, so that closing a device still finds all of its buffers. */
-const owners = new WeakMap<ArrayBuffer, Mapping>();
+const owners = new WeakMap<ArrayBufferLike, Mapping>();
 
-/** The mapping that an ArrayBuffer is the memory of, if it is one's. */
+/** The mapping that an ArrayBuffer or a SharedArrayBuffer of this thread is the memory of, if it is one's. */
 export function mappingOf(buffer: ArrayBufferLike): Mapping | undefined {
-  return owners.get(buffer as ArrayBuffer);
+  return owners.get(buffer);
 }
 
 /** Maps `byteLength` bytes of a file, shared. The descriptor may be closed afterwards. */
@@ -50,6 +50,7 @@ export function attachSegment(native: NativeBinding, id: number, access: 'read' 
 export class Mapping extends MappedBytes {
   readonly #native: NativeMapping;
   #buffer: ArrayBuffer | undefined;
+  #sharedBuffer: SharedArrayBuffer | undefined;
   /** As the native mapping has it, which costs more to be asked than a system call. */
   #released = false;
   #ended: Set<() => void> | undefined;
@@ -107,6 +108,28 @@ export class Mapping extends MappedBytes {
   }
 
   /**
+   * The one SharedArrayBuffer over the mapping, made at the first use. {@link Mapping.release} and {@link Mapping.takeBack}
+   * cannot take it from anyone.
+   *
+   * @throws ERR_INVALID_STATE after {@link Mapping.release}; EOPNOTSUPP where this Node has none
+   */
+  get sharedBuffer(): SharedArrayBuffer {
+    const native = this.native;
+    if (this.#sharedBuffer === undefined) {
+      const made = native.sharedBuffer();
+      if (made === undefined) {
+        throw notSupported(
+          'sharedBuffer',
+          `Node ${process.versions.node} cannot make a SharedArrayBuffer of mapped memory; 22.23, 24.21 and 26 can`,
+        );
+      }
+      owners.set(made, this);
+      this.#sharedBuffer = made;
+    }
+    return this.#sharedBuffer;
+  }
+
+  /**
    * Takes the memory from whoever has views of it, which have length 0 afterwards, and keeps it: the next use of `buffer`
    * makes another ArrayBuffer over it.
    *
@@ -136,8 +159,8 @@ export class Mapping extends MappedBytes {
 
   /**
    * Gives the memory back now. Every view of it has length 0 afterwards; what was carried off by
-   * `ArrayBuffer.prototype.transfer()` or is being read into reads as zeros and belongs to nobody. A second call does
-   * nothing.
+   * `ArrayBuffer.prototype.transfer()`, has a SharedArrayBuffer, or is being read into, reads as zeros and belongs to nobody.
+   * A second call does nothing.
    */
   release(): void {
     if (transfer === undefined || this.#buffer === undefined) {
@@ -148,6 +171,7 @@ export class Mapping extends MappedBytes {
     }
     this.#released = true;
     this.#buffer = undefined;
+    this.#sharedBuffer = undefined;
     this.#tellEnd();
   }
 

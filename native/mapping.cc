@@ -12,6 +12,13 @@
 #include "error.h"
 #include "quarantine.h"
 
+/// Not in Node 20, nor in the first releases of 22 and 24: null there. Node's headers have it as experimental
+/// only.
+extern "C" NAPI_EXTERN __attribute__((weak)) napi_status NAPI_CDECL
+node_api_create_external_sharedarraybuffer(napi_env env, void* data, size_t length,
+                                           void (*finalize)(void* data, void* hint), void* hint,
+                                           napi_value* result);
+
 namespace iospace {
 
 /// What a mapping occupies, from mmap() to the last pointer that JavaScript could have into it.
@@ -85,9 +92,14 @@ void ReportLeak(napi_env env, const Napi::FunctionReference& leaked, std::uintpt
   napi_close_handle_scope(env, scope);
 }
 
-/// Gives up one of the shares of `region`; the last one ends it, and tells of it if nobody released it.
+/// Gives up one of the shares of `region`; the last one ends it, and tells of it if nobody released it. The
+/// end of the environment releases what other threads have of it.
 void GiveUp(napi_env env, std::shared_ptr<Region> region) noexcept {
-  if (region == nullptr || region.use_count() > 1) return;
+  if (region == nullptr) return;
+  if (region.use_count() > 1) {
+    if (!region->released() && IsEnding(env)) static_cast<void>(region->Empty());
+    return;
+  }
   const bool leaked = !region->released();
   const std::size_t length = region->length();
   const auto address = reinterpret_cast<std::uintptr_t>(region->data());
@@ -103,6 +115,11 @@ void FinalizeBuffer(napi_env env, void*, void* hint) {
   // postMessage() carried off lives on in another thread.
   if (IsEnding(env)) (*share)->Abandon();
   GiveUp(env, std::move(*share));
+}
+
+/// Called in any thread, also in one that has no environment any more.
+void FinalizeSharedBuffer(void*, void* hint) {
+  delete static_cast<std::shared_ptr<Region>*>(hint);
 }
 
 std::shared_ptr<Region> MapFile(const Napi::CallbackInfo& info) {
@@ -137,6 +154,7 @@ void Mapping::Define(Napi::Object exports) {
   const Napi::Function constructor = DefineClass(env, "Mapping",
                                                  {
                                                      InstanceMethod<&Mapping::Buffer>("buffer"),
+                                                     InstanceMethod<&Mapping::SharedBuffer>("sharedBuffer"),
                                                      InstanceMethod<&Mapping::Renew>("renew"),
                                                      InstanceMethod<&Mapping::Release>("release"),
                                                      InstanceMethod<&Mapping::Protect>("protect"),
@@ -204,6 +222,20 @@ Napi::Value Mapping::Buffer(const Napi::CallbackInfo& info) {
   NAPI_THROW_IF_FAILED(env, status, Napi::Value());
   buffer_ = Napi::Reference<Napi::ArrayBuffer>::New(Napi::ArrayBuffer(env, buffer), 0);
   return buffer_.Value();
+}
+
+Napi::Value Mapping::SharedBuffer(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Region& region = Live();
+  if (node_api_create_external_sharedarraybuffer == nullptr) return env.Undefined();
+
+  auto share = std::make_unique<std::shared_ptr<Region>>(region_);
+  napi_value buffer = nullptr;
+  const napi_status status = node_api_create_external_sharedarraybuffer(
+      env, region.data(), region.length(), FinalizeSharedBuffer, share.get(), &buffer);
+  NAPI_THROW_IF_FAILED(env, status, Napi::Value());
+  static_cast<void>(share.release());
+  return {env, buffer};
 }
 
 void Mapping::Renew(const Napi::CallbackInfo& info) {

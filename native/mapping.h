@@ -1,9 +1,11 @@
-/// The JavaScript object over one mapping, its ArrayBuffer, and the end of both.
+/// The JavaScript object over one mapping, its ArrayBuffers, shared or not, and the end of all.
 ///
 /// The address range belongs to a Region that the object and the finalizers of its ArrayBuffers share: it
 /// goes into quarantine when all are gone, however late an ArrayBuffer that was carried off by transfer() is
-/// collected. release() empties the range long before that. Where the environment ends first, nobody can say
-/// whether another thread has the ArrayBuffer's memory: the range is emptied, and never used again.
+/// collected, or a SharedArrayBuffer, in the last of the threads that have it. release() empties the range
+/// long before that. Where the environment ends first, nobody can say whether another thread has the
+/// ArrayBuffer's memory: the range is emptied, and never used again. Of a SharedArrayBuffer Node itself keeps
+/// count.
 #pragma once
 
 #include <napi.h>
@@ -32,6 +34,7 @@ class Mapping : public Napi::ObjectWrap<Mapping> {
   static Napi::Value IsReleased(const Napi::CallbackInfo& info);
 
   Napi::Value Buffer(const Napi::CallbackInfo& info);
+  Napi::Value SharedBuffer(const Napi::CallbackInfo& info);
   void Renew(const Napi::CallbackInfo& info);
   void Release(const Napi::CallbackInfo& info);
   void Protect(const Napi::CallbackInfo& info);

@@ -51,7 +51,8 @@ export function checkWords(words: unknown): Words {
   if (!types.isInt32Array(words) && !types.isUint32Array(words)) {
     throw wrongType('words', 'an Int32Array or a Uint32Array', words);
   }
-  if (words.length === 0) {
+  // A SharedArrayBuffer keeps its length.
+  if (words.length === 0 || mappingOf(words.buffer)?.released === true) {
     throw invalidState('the array has no words: it is empty, or its memory was given back');
   }
   return words;

@@ -9,6 +9,7 @@
  */
 import { binding, type NativeByteLocks } from '../binding.js';
 import { errno, systemError } from '../errors.js';
+import { mappingOf } from '../mapping.js';
 import {
   CONSUMER_SLEEPS,
   type Layout,
@@ -35,6 +36,8 @@ export class Attachment {
   /** 0 is the consumer, senders begin at 1. */
   readonly side: number;
   closed = false;
+  /** What the memory tells of its end. */
+  #onEnd: (() => void) | undefined;
 
   private constructor(layout: Layout, side: number, locks: NativeByteLocks | undefined) {
     this.#layout = layout;
@@ -95,16 +98,33 @@ export class Attachment {
     return Atomics.load(words, stateOf(side)) === state.locked ? 'dead' : 'closed';
   }
 
+  /**
+   * Closes `side`, this one as its user has it, when the memory is closed: a SharedArrayBuffer keeps its length, so nothing else
+   * would tell. Only where this thread has mapped the memory.
+   */
+  endWithMemory(side: { close(): void }): void {
+    const { buffer } = this.#layout.words;
+    if (buffer instanceof SharedArrayBuffer) {
+      this.#onEnd = () => side.close();
+      mappingOf(buffer)?.ended.add(this.#onEnd);
+    }
+  }
+
   /** Leaves. A second call does nothing. */
   close(): void {
     if (this.closed) {
       return;
     }
     this.closed = true;
+    const { words } = this.#layout;
+    const mapping = mappingOf(words.buffer);
+    if (this.#onEnd !== undefined) {
+      mapping?.ended.delete(this.#onEnd);
+    }
     // The memory may be closed already.
-    if (this.#layout.words.length > 0) {
-      Atomics.store(this.#layout.words, stateOf(this.side), state.closed);
-      wakeSleepers(this.#layout.words, this.side === CONSUMER ? SENDERS_SLEEP : CONSUMER_SLEEPS);
+    if (words.length > 0 && mapping?.released !== true) {
+      Atomics.store(words, stateOf(this.side), state.closed);
+      wakeSleepers(words, this.side === CONSUMER ? SENDERS_SLEEP : CONSUMER_SLEEPS);
     }
     this.#locks?.close();
   }

@@ -43,6 +43,7 @@ export abstract class RingConsumer {
     this.#words = layout.words;
     this.bytes = layout.bytes;
     this.u32 = new Uint32Array(buffer, byteOffset, byteLength / 4);
+    attachment.endWithMemory(this);
   }
 
   /**

@@ -27,6 +27,7 @@ export abstract class RingSending {
     this.#words = layout.words;
     this.#attachment = attachment;
     this.maxLength = maxLength;
+    attachment.endWithMemory(this);
   }
 
   /**

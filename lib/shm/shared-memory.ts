@@ -14,7 +14,7 @@ import { MemoryReader } from './reader.js';
  * Memory shared with other processes: a {@link PosixMemory}, {@link Segment} or {@link Memfd}. It is in this process until
  * {@link SharedMemory.close}; what becomes of it for others is up to its kind.
  *
- * `buffer`, `bytes` and `view()` throw EACCES if it was opened `readOnly`, for nothing keeps JavaScript from writing to an
+ * `buffer`, `bytes`, `sharedBuffer` and `view()` throw EACCES if it was opened `readOnly`, for nothing keeps JavaScript from writing to an
  * ArrayBuffer, and such a write would end the process: read it by {@link SharedMemory.read} or
  * {@link SharedMemory.reader}. After `close()` they throw ERR_INVALID_STATE.
  */
@@ -35,13 +35,26 @@ export abstract class SharedMemory extends MappedBytes {
   }
 
   override get buffer(): ArrayBuffer {
-    const { buffer } = this.#open();
-    if (this.#readOnly) {
-      throw systemError(errno.EACCES, 'buffer', {
-        hint: 'the memory is read-only; read() copies, reader() reads in place',
-      });
-    }
-    return buffer;
+    return this.#writable('buffer').buffer;
+  }
+
+  /**
+   * The same memory as a SharedArrayBuffer, one for each mapping, made at the first use. Other threads get it by
+   * `postMessage()`; `Atomics.wait` and `notify` work on it between threads of this process (between processes there is
+   * `futex`); and for it the language itself promises the order of what goes through `Atomics`.
+   *
+   * Nothing can take a SharedArrayBuffer from anyone. After `close()`, `resize()`, `seal('write')`, or the end of the thread
+   * that opened the memory, its views have the length that they had, in all threads, and are zero memory of this process's
+   * own: reads give what only this process has written since, and nobody else sees it. Close the memory when its threads have
+   * ended, or have each open it for itself. The address range stays until all threads have let go of the SharedArrayBuffer.
+   *
+   * @throws EOPNOTSUPP where Node cannot make one: Node 20, and 22 before 22.23, 24 before 24.21; EACCES if the memory is
+   *   read-only; ERR_INVALID_STATE after `close()`
+   * @example
+   * new Worker('./worker.js', { workerData: new Int32Array(memory.sharedBuffer) });
+   */
+  get sharedBuffer(): SharedArrayBuffer {
+    return this.#writable('sharedBuffer').sharedBuffer;
   }
 
   get closed(): boolean {
@@ -66,7 +79,7 @@ export abstract class SharedMemory extends MappedBytes {
     return new MemoryReader(() => this.#open().buffer);
   }
 
-  /** Ends the mapping now: every view has length 0 afterwards. A second call does nothing. */
+  /** Ends the mapping now: every view has length 0 afterwards, but those of `sharedBuffer`. A second call does nothing. */
   close(): void {
     this.#mapping.release();
   }
@@ -87,6 +100,16 @@ export abstract class SharedMemory extends MappedBytes {
   /** Throws if closed. */
   protected checkOpen(): void {
     this.#open();
+  }
+
+  #writable(operation: string): Mapping {
+    const mapping = this.#open();
+    if (this.#readOnly) {
+      throw systemError(errno.EACCES, operation, {
+        hint: 'the memory is read-only; read() copies, reader() reads in place',
+      });
+    }
+    return mapping;
   }
 
   #open(): Mapping {

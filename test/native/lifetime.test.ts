@@ -20,6 +20,11 @@ const stages: readonly (readonly [name: string, program: string])[] = [
     'released without detaching',
     'globalThis.kept = map(); globalThis.bytes = kept.buffer(); kept.release(false);',
   ],
+  ['shared', 'globalThis.kept = map().sharedBuffer();'],
+  [
+    'shared, released and copied',
+    'const mapped = map(); globalThis.kept = mapped.sharedBuffer() ?? 0; mapped.release(true); globalThis.copy = structuredClone(kept);',
+  ],
   ['transferred', 'globalThis.kept = map(); globalThis.moved = kept.buffer().transfer?.();'],
   ['mapped a thousand times', 'globalThis.kept = Array.from({ length: 1000 }, () => map().buffer());'],
   [

@@ -529,6 +529,7 @@ class FakeMapping implements NativeMapping {
     this.#buffer ??= new ArrayBuffer(this.byteLength);
     return this.#buffer;
   }
+  sharedBuffer(): undefined {}
   renew(detach: boolean): void {
     if (detach) {
       this.#detach();
