@@ -13,6 +13,7 @@ import { mappingOf } from '../mapping.js';
 import {
   CONSUMER_SLEEPS,
   type Layout,
+  load,
   MOST_SENDERS,
   processOf,
   SENDERS_SLEEP,
@@ -87,7 +88,7 @@ export class Attachment {
   /** How another side is. A system call where it can be dead. */
   peer(side: number): PeerState {
     const { words } = this.#layout;
-    const word = Atomics.load(words, stateOf(side));
+    const word = load(words, stateOf(side));
     if (word !== state.locked) {
       return word === state.none ? 'none' : word === state.closed ? 'closed' : 'open';
     }

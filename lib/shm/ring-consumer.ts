@@ -6,6 +6,7 @@
 import { Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
 import {
   damaged,
+  gone,
   HEAD,
   HEADER_WORDS,
   type Layout,
@@ -15,7 +16,6 @@ import {
 } from './ring-layout.js';
 import { longestMessage, PRODUCER, recordBytes, TO_THE_START } from './ring-producer.js';
 import { RingConsumer } from './ring-receiving.js';
-import { gone } from './ring-sending.js';
 import { wakeSleepers } from './ring-wait.js';
 
 /** @internal */

@@ -7,7 +7,7 @@
  * @module
  */
 import { checkInteger } from '../check.js';
-import { errno, outOfRange, systemError, wrongType } from '../errors.js';
+import { errno, invalidState, outOfRange, systemError, wrongType } from '../errors.js';
 
 /** Where a ring can be: mapped memory, a part of it, or a buffer. The same bytes on both sides. */
 export type RingMemory =
@@ -32,7 +32,7 @@ export const CHECK = 5;
 export const TAIL = 32;
 /** Bytes or slots that the consumer has given back; counted alike. */
 export const HEAD = 64;
-/** Not 0 while the consumer sleeps, or may be about to; another word while senders do. Whoever has news for them says 0 and wakes. */
+/** For the consumer's sleep, and for that of senders: see `ring-wait.ts`. */
 export const CONSUMER_SLEEPS = 240;
 export const SENDERS_SLEEP = 244;
 /** Of each side its state and process: first the consumer's, then the senders'. */
@@ -235,4 +235,17 @@ function isPowerOfTwo(value: number, least: number): boolean {
 /** What is not as it can only be if somebody wrote what a ring never writes. */
 export function damaged(operation: string, hint: string): Error {
   return systemError(errno.EBADMSG, operation, { hint: `the ring is damaged: ${hint}` });
+}
+
+/** The use of a side that was closed, or whose memory was. */
+export function gone(): Error {
+  return invalidState('this side of the ring, or its memory, is closed');
+}
+
+/** What a word says. */
+export function load(words: Int32Array, index: number): number {
+  if (words.length === 0) {
+    throw gone();
+  }
+  return Atomics.load(words, index);
 }

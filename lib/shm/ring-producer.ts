@@ -13,13 +13,14 @@ import { Attachment } from './ring-attachment.js';
 import {
   CONSUMER_SLEEPS,
   damaged,
+  gone,
   HEAD,
   HEADER_WORDS,
   type Layout,
   RECORD_BYTES,
   TAIL,
 } from './ring-layout.js';
-import { checkMessage, gone, RingSending } from './ring-sending.js';
+import { checkMessage, RingSending } from './ring-sending.js';
 import { wakeSleepers } from './ring-wait.js';
 
 /** In the place of a length: the next record is at the start. */

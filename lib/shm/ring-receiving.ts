@@ -8,7 +8,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { errno, systemError } from '../errors.js';
 import type { Attachment, PeerState } from './ring-attachment.js';
-import { CONSUMER_SLEEPS, type Layout } from './ring-layout.js';
+import { CONSUMER_SLEEPS, type Layout, load } from './ring-layout.js';
 import { type RingBlockOptions, RingWait, type RingWaitOptions } from './ring-wait.js';
 
 /** Messages that an iteration gives before the event loop has its turn. */
@@ -102,7 +102,7 @@ export abstract class RingConsumer {
   receiveSync(options?: RingBlockOptions): Uint8Array | undefined {
     const wait = new RingWait('Ring.receiveSync', options, ['timeout']);
     for (;;) {
-      const seen = Atomics.load(this.#words, this.awaited);
+      const seen = load(this.#words, this.awaited);
       const message = this.tryReceive();
       if (message !== undefined) {
         return message;
@@ -124,7 +124,7 @@ export abstract class RingConsumer {
   async receive(options?: RingWaitOptions): Promise<Uint8Array | undefined> {
     const wait = new RingWait('Ring.receive', options, ['timeout', 'signal']);
     for (;;) {
-      const seen = Atomics.load(this.#words, this.awaited);
+      const seen = load(this.#words, this.awaited);
       const message = this.tryReceive();
       if (message !== undefined) {
         return message;

@@ -8,8 +8,16 @@
  * @module
  */
 import { Attachment } from './ring-attachment.js';
-import { CONSUMER_SLEEPS, damaged, HEADER_WORDS, type Layout, RECORD_BYTES, TAIL } from './ring-layout.js';
-import { checkMessage, gone, RingSending } from './ring-sending.js';
+import {
+  CONSUMER_SLEEPS,
+  damaged,
+  gone,
+  HEADER_WORDS,
+  type Layout,
+  RECORD_BYTES,
+  TAIL,
+} from './ring-layout.js';
+import { checkMessage, RingSending } from './ring-sending.js';
 import { ABANDONED, CLAIMED, claimed, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './ring-slots.js';
 import { wakeSleepers } from './ring-wait.js';
 

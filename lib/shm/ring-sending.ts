@@ -6,9 +6,9 @@
 import { Writable } from 'node:stream';
 import { inspect } from 'node:util';
 import { checkInteger } from '../check.js';
-import { errno, invalidState, systemError, wrongType } from '../errors.js';
+import { errno, systemError, wrongType } from '../errors.js';
 import { type Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
-import { HEAD, type Layout, SENDERS_SLEEP } from './ring-layout.js';
+import { HEAD, type Layout, load, SENDERS_SLEEP } from './ring-layout.js';
 import { type RingBlockOptions, RingWait, type RingWaitOptions } from './ring-wait.js';
 
 /** What a producer and a sender have in common. Made by `Ring.producer` and `Ring.sender`. */
@@ -47,7 +47,7 @@ export abstract class RingSending {
   sendSync(message: Uint8Array, options?: RingBlockOptions): void {
     const wait = new RingWait('Ring.sendSync', options, ['timeout']);
     for (;;) {
-      const seen = Atomics.load(this.#words, HEAD);
+      const seen = load(this.#words, HEAD);
       if (this.trySend(message)) {
         return;
       }
@@ -73,14 +73,16 @@ export abstract class RingSending {
     }
     const before = this.#queue;
     let done = (): void => {};
-    this.#queue = new Promise((resolve) => {
+    const end = new Promise<void>((resolve) => {
       done = resolve;
     });
+    // One that gives up before its turn lets nobody pass those before it.
+    this.#queue = before.then(() => end);
     this.#queued++;
     try {
-      await before;
+      await wait.after(before);
       for (;;) {
-        const seen = Atomics.load(this.#words, HEAD);
+        const seen = load(this.#words, HEAD);
         if (this.trySend(message)) {
           return;
         }
@@ -159,9 +161,4 @@ export function checkMessage(message: Uint8Array, maxLength: number): number {
     throw wrongType('message', 'a Uint8Array', message);
   }
   return checkInteger('message.length', message.length, 0, maxLength);
-}
-
-/** The use of a side that was closed, or whose memory was. */
-export function gone(): Error {
-  return invalidState('this side of the ring, or its memory, is closed');
 }

@@ -6,6 +6,7 @@
 import { Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
 import {
   damaged,
+  gone,
   HEAD,
   HEADER_WORDS,
   type Layout,
@@ -14,7 +15,6 @@ import {
   SENDERS_SLEEP,
 } from './ring-layout.js';
 import { RingConsumer } from './ring-receiving.js';
-import { gone } from './ring-sending.js';
 import { ABANDONED, CLAIMED, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './ring-slots.js';
 import { wakeSleepers } from './ring-wait.js';
 

@@ -99,6 +99,34 @@ export class RingWait {
     }
   }
 
+  /** Returns once another wait, which comes first, has ended. */
+  after(before: Promise<void>): Promise<void> {
+    this.#rounds++;
+    return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined;
+      const finish = (settle: () => void): void => {
+        clearTimeout(timer);
+        this.#signal?.removeEventListener('abort', look);
+        settle();
+      };
+      const look = (): void => {
+        try {
+          this.#check();
+        } catch (error) {
+          finish(() => reject(error));
+          return;
+        }
+        // Timers can be early.
+        if (this.#end !== Infinity) {
+          timer = setTimeout(look, this.#end - performance.now());
+        }
+      };
+      this.#signal?.addEventListener('abort', look);
+      before.then(() => finish(resolve));
+      look();
+    });
+  }
+
   /** Milliseconds to sleep. */
   #check(): number {
     if (this.#signal?.aborted === true) {

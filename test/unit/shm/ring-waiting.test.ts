@@ -35,7 +35,7 @@ test('a send that gives up lets the next one go', async () => {
   const ending = new AbortController();
   const first = producer.send(Buffer.from('first'), { signal: ending.signal });
   const second = producer.send(Buffer.from('second'));
-  const third = producer.send(Buffer.from('third'), { timeout: 30 });
+  const third = producer.send(Buffer.from('third'), { timeout: 5000 });
   ending.abort('enough');
   await expect(first).rejects.toMatchObject({ code: 'ABORT_ERR', cause: 'enough' });
   consumer.tryReceive();
@@ -43,6 +43,56 @@ test('a send that gives up lets the next one go', async () => {
   await third;
   expect([text(consumer.tryReceive()), text(consumer.tryReceive())]).toEqual(['\0'.repeat(24), 'second']);
   expect(text(consumer.tryReceive())).toBe('third');
+});
+
+test('a send that waits for its turn ends by its own signal and time, and nobody takes its place', async () => {
+  const { producer, consumer } = ends();
+  while (producer.trySend(Buffer.from('full'))) {}
+  const ending = new AbortController();
+  const first = producer.send(Buffer.from('first'));
+  const second = producer.send(Buffer.from('second'), { signal: ending.signal });
+  const third = producer.send(Buffer.from('third'), { timeout: 5 });
+  const fourth = producer.send(Buffer.from('fourth'), { timeout: 10_000, signal: ending.signal });
+  const last = producer.send(Buffer.from('last'));
+  await expect(third).rejects.toThrow(code('ETIMEDOUT'));
+  ending.abort('enough');
+  await expect(second).rejects.toMatchObject({ code: 'ABORT_ERR', cause: 'enough' });
+  await expect(fourth).rejects.toMatchObject({ code: 'ABORT_ERR', cause: 'enough' });
+  const received: (string | undefined)[] = [];
+  for await (const message of consumer) {
+    received.push(text(message));
+    if (received.at(-1) === 'last') {
+      break;
+    }
+  }
+  await Promise.all([first, last]);
+  expect(received.filter((message) => message !== 'full')).toEqual(['first', 'last']);
+});
+
+test.each(['single', 'many'] as const)('the memory of a ring of kind %s goes at any time', async (kind) => {
+  const invalid = code('ERR_INVALID_STATE');
+  const sides = () => {
+    const memory = new ArrayBuffer(1024 + 128);
+    Ring.create(memory, { kind });
+    const sending = kind === 'single' ? Ring.producer(memory) : Ring.sender(memory);
+    return { memory, sending, consumer: Ring.consumer(memory) };
+  };
+  const full = sides();
+  while (full.sending.trySend(new Uint8Array(8))) {}
+  const sent = full.sending.send(new Uint8Array(8));
+  structuredClone(full.memory, { transfer: [full.memory] });
+  await expect(sent).rejects.toThrow(invalid);
+
+  const { memory, sending, consumer } = sides();
+  const received = consumer.receive();
+  structuredClone(memory, { transfer: [memory] });
+  await expect(received).rejects.toThrow(invalid);
+  await expect(consumer.receive()).rejects.toThrow(invalid);
+  expect(() => consumer.receiveSync()).toThrow(invalid);
+  expect(() => consumer.peer).toThrow(invalid);
+  await expect(sending.send(new Uint8Array(8))).rejects.toThrow(invalid);
+  expect(() => sending.sendSync(new Uint8Array(8))).toThrow(invalid);
+  expect(() => sending.peer).toThrow(invalid);
 });
 
 test.each(['send', 'sendSync'] as const)('%s() into a full ring: timeout, closed consumer', async (name) => {
