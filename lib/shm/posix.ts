@@ -92,8 +92,8 @@ export class PosixMemory extends FileMemory {
  * @param name - at most 255 bytes; a leading slash is added if it is missing; no other slash
  * @throws ENOENT if there is none and `create` is not given; EEXIST with `exclusive`; EACCES; ENOSPC; EFBIG beyond
  *   `ulimit -f`; ENOMEM beyond `ulimit -v`; EMFILE beyond `ulimit -n`; ERR_OUT_OF_RANGE if `size` is more than the object
- *   has; EINVAL if the object is empty and no `size` is given; ERR_INVALID_ARG_VALUE for another name, and for options that
- *   do not go together. Nothing is left behind then.
+ *   has; EINVAL if the object is empty and no `size` is given, or is no file; ERR_INVALID_ARG_VALUE for another name, and for
+ *   options that do not go together. Nothing is left behind then.
  * @example
  * using memory = posix.open('/frames', { create: true, size: 1 << 20 });
  */
