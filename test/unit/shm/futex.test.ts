@@ -143,7 +143,27 @@ describe('Atomics', () => {
     expect(await woken).toEqual(['ok']);
   });
 
-  test('neither waits nor wakes in memory of processes', () => {
+  test('does not cross processes over SharedArrayBuffers of the same memory', async ({ skip }) => {
+    let shared = words;
+    try {
+      shared = new Int32Array(memory.sharedBuffer);
+    } catch (error) {
+      expect(error).toEqual(code('EOPNOTSUPP'));
+      skip('this Node can make no SharedArrayBuffer of it');
+    }
+    const other = child(`
+      const shared = new Int32Array(memory.sharedBuffer);
+      console.log('ready');
+      console.log(Atomics.wait(shared, 0, 0, 300));`);
+    await other.line();
+    for (let look = 0; look < 50; look++) {
+      expect(Atomics.notify(shared, 0) + futex.wake(shared, 0)).toBe(0);
+      await delay(2);
+    }
+    expect(await other.line()).toBe('timed-out');
+  });
+
+  test('neither waits nor wakes in an ArrayBuffer of shared memory', () => {
     expect(() => Atomics.wait(words, 0, 0, 1)).toThrow(TypeError);
     expect(Atomics.notify(words, 0)).toBe(0);
   });
