@@ -404,6 +404,8 @@ export interface NativeBinding {
   /** Adds F_SEAL_*. */
   seal(fd: number, seals: number): void;
   seals(fd: number): number;
+  /** Whether nobody else has the file open or mapped. EACCES for who does not own it. */
+  isSoleOpener(fd: number): boolean;
   /** Adds the name of an open file to those that end with this process. */
   addLastName(path: string, fd: number): void;
   forgetLastName(path: string): void;

@@ -24,6 +24,11 @@ Napi::Value Seals(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), seals);
 }
 
+Napi::Value IsSoleOpener(const Napi::CallbackInfo& info) {
+  const bool is_sole = Take(info.Env(), syscall::IsSoleOpener(Descriptor(info[0], "fd")));
+  return Napi::Boolean::New(info.Env(), is_sole);
+}
+
 void AddLastName(const Napi::CallbackInfo& info) {
   const std::string path = Text(info[0], "path");
   Check(info.Env(), last_names::Add(path, Descriptor(info[1], "fd")), {.path = path});
@@ -63,6 +68,7 @@ void DefineSharedMemory(Napi::Object exports) {
   exports.Set("memfdCreate", Napi::Function::New<Opened<CreateMemfd>>(env, "memfdCreate"));
   exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
   exports.Set("seals", Napi::Function::New<Seals>(env, "seals"));
+  exports.Set("isSoleOpener", Napi::Function::New<IsSoleOpener>(env, "isSoleOpener"));
   exports.Set("addLastName", Napi::Function::New<AddLastName>(env, "addLastName"));
   exports.Set("forgetLastName", Napi::Function::New<ForgetLastName>(env, "forgetLastName"));
   exports.Set("removeLastNames", Napi::Function::New<RemoveLastNames>(env, "removeLastNames"));

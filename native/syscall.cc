@@ -305,6 +305,18 @@ Result<int> Seals(int fd) {
   return Value(::fcntl(fd, F_GET_SEALS), "fcntl");
 }
 
+Result<bool> IsSoleOpener(int fd) {
+  // Who opens the file while the lease is held waits, and the holder gets a signal: SIGIO would end it.
+  if (::fcntl(fd, F_SETSIG, SIGURG) != 0) return Failure{errno, "fcntl"};
+  if (::fcntl(fd, F_SETLEASE, F_WRLCK) != 0) {
+    const int error = errno;
+    if (error == EAGAIN) return false;
+    return Failure{error, "fcntl"};
+  }
+  if (::fcntl(fd, F_SETLEASE, F_UNLCK) != 0) return Failure{errno, "fcntl"};
+  return true;
+}
+
 Result<key_t> KeyOf(const char* path, int id) {
   errno = 0;
   const key_t key = ::ftok(path, id);

@@ -156,6 +156,9 @@ Result<bool> IsByteLocked(int fd, off_t byte);
 Result<FileExtent> Extent(int fd);
 Status Seal(int fd, int seals);
 Result<int> Seals(int fd);
+/// Whether nobody but this one descriptor has its file open, mapped or underway in a message, whatever the
+/// namespace. EACCES for who does not own the file.
+Result<bool> IsSoleOpener(int fd);
 
 // Segments of System V shared memory.
 /// What ftok() makes of them. Its answer for an error can also be a key.

@@ -221,7 +221,8 @@ function open(file: number | string, options?: MemfdOpenOptions): Memfd {
   }
 }
 
-function sealsOf({ native, fd, path }: MemoryFile): SealName[] {
+/** The seals of an open file of memory. @internal */
+export function sealsOf({ native, fd, path }: Pick<MemoryFile, 'native' | 'fd' | 'path'>): SealName[] {
   const seals = explained({ path }, sealHints, () => native.seals(fd));
   return sealNames.filter((name) => (seals & sealBit(native, name)) !== 0);
 }

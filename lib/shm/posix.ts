@@ -7,7 +7,7 @@ import { constants, fstatSync, readdirSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { binding, type NativeOwnedFile } from '../binding.js';
 import { checkBoolean, checkInteger, checkOptions, checkString } from '../check.js';
-import { errno, isSystemError, systemError, wrongValue } from '../errors.js';
+import { errno, explained, isSystemError, systemError, wrongValue } from '../errors.js';
 import { MAX_BYTE_LENGTH, type Mapping } from '../mapping.js';
 import { removeAtExit } from './exit.js';
 import { extend, FileMemory, type MemoryFile, mapFile, mappable } from './file-memory.js';
@@ -111,12 +111,12 @@ function open(name: string, options?: OpenOptions): PosixMemory {
   try {
     // At once: allocating a large object takes long enough for a signal to come.
     if (unlinkAtExit && created) {
-      removeAtExit(native, DIRECTORY + path, fd);
+      removeAtExit(native, objectPath(path), fd);
     }
     const file = { native, owned, fd, path, allocate };
     const mapping = mapFile(file, prepare(file, size, create), readOnly);
     if (unlinkAtExit && !created) {
-      removeAtExit(native, DIRECTORY + path, fd);
+      removeAtExit(native, objectPath(path), fd);
     }
     return new PosixMemory(mapping, readOnly, file, created);
   } catch (error) {
@@ -215,7 +215,7 @@ function unlink(name: string): void {
   const path = objectName(name);
   const native = binding();
   native.shmUnlink(path);
-  native.forgetLastName(DIRECTORY + path);
+  native.forgetLastName(objectPath(path));
 }
 
 /**
@@ -225,10 +225,16 @@ function unlink(name: string): void {
  * @throws ENOENT if the system has no /dev/shm
  */
 function list(): string[] {
-  return readdirSync(DIRECTORY, { withFileTypes: true })
+  const hints = { ENOENT: 'POSIX shared memory takes a file system there: mount -t tmpfs tmpfs /dev/shm' };
+  return explained({ path: DIRECTORY }, hints, () => readdirSync(DIRECTORY, { withFileTypes: true }))
     .filter((entry) => entry.isFile() && !entry.name.startsWith('sem.'))
     .map(({ name }) => `/${name}`)
     .sort();
+}
+
+/** Where the file of an object is. @internal */
+export function objectPath(name: string): string {
+  return DIRECTORY + objectName(name);
 }
 
 function objectName(name: string): string {

@@ -228,6 +228,11 @@ export function read(memory: RingMemory, operation: string): Layout {
   return viewsOf(span, kind, capacity, slot);
 }
 
+/** Whether memory that begins like this has a ring, sound or not. */
+export function isRing(head: Uint8Array): boolean {
+  return head.byteLength >= 4 && new Int32Array(head.slice(0, 4).buffer)[MAGIC] === OURS;
+}
+
 function isPowerOfTwo(value: number, least: number): boolean {
   return value >= least && (value & (value - 1)) === 0;
 }

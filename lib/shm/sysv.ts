@@ -201,7 +201,9 @@ function detach(segment: Segment): void {
  * @throws ENOENT if /proc is not there, or the kernel has no System V
  */
 function list(): ListedSegment[] {
-  const [head = '', ...lines] = readFileSync(SEGMENTS, 'latin1').trimEnd().split('\n');
+  const hints = { ENOENT: '/proc is not mounted, or the kernel has no System V' };
+  const table = explained({ path: SEGMENTS }, hints, () => readFileSync(SEGMENTS, 'latin1'));
+  const [head = '', ...lines] = table.trimEnd().split('\n');
   const names = head.trim().split(/\s+/);
   return lines.map((line) => {
     const fields = line.trim().split(/\s+/);
