@@ -21,6 +21,9 @@ export const PREFIX = 'iospace-arena.';
 
 const MAX_NAME_LENGTH = 63;
 
+/** What the file of an arena begins with: "ioaishs1" on a little-endian machine. The addon writes it. */
+const MAGIC = 0x3173_6873_6961_6f69n;
+
 /** What says no to pages, and what helps. */
 const noRoom = {
   shm: `${DIRECTORY} has no room for it: remove what nobody uses, or take backing: 'memfd'`,
@@ -169,6 +172,11 @@ export function unlinkNamed(name: string): void {
   explained({ path }, { ENOENT: `there is no arena '${name}' in shared memory` }, () =>
     binding().shmUnlink(`/${PREFIX}${name}`),
   );
+}
+
+/** Whether a file that begins like this has an arena, sound or not. */
+export function isArena(head: Uint8Array): boolean {
+  return head.byteLength >= 8 && new BigUint64Array(head.slice(0, 8).buffer)[0] === MAGIC;
 }
 
 function pathOf(name: string): string {

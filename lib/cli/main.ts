@@ -9,6 +9,7 @@ import { Command } from 'commander';
 import { addArenaCommands } from './arena.js';
 import { addBuildCommand } from './build.js';
 import { addLabCommands } from './lab.js';
+import { addShmCommands } from './shm.js';
 
 const { version, description } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
@@ -18,4 +19,5 @@ const program = new Command('iospace').description(description).version(version)
 addBuildCommand(program);
 addLabCommands(program);
 addArenaCommands(program);
+addShmCommands(program);
 await program.parseAsync();
