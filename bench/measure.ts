@@ -40,34 +40,52 @@ function scheduleOf(path: string): Schedule {
   return { ran: ran ?? Number.NaN, waited: waited ?? Number.NaN };
 }
 
-/** How often something is measured, each time for so long. */
-const WINDOWS = 40;
+/** How often something is measured: for so short a time, that some of them find a busy machine quiet. */
+export const WINDOWS = 160;
 
-/**
- * Nanoseconds for each of `count` things that `work` does: the median of those windows of time, out of 40, in which the
- * processes waited least for a processor: a quarter of them.
- *
- * @param others - processes that take part, besides this one
- */
+/** One of so many windows is counted. */
+const COUNTED = 8;
+
+/** What something costs in each of many windows of time. */
+export class Windows {
+  readonly #pids: readonly number[];
+  readonly #windows: { cost: number; waited: number }[] = [];
+
+  /** @param others - processes that take part, besides this one */
+  constructor(others: readonly number[]) {
+    this.#pids = [process.pid, ...others];
+  }
+
+  /** Measures `work` in one window, in which it does `count` things. */
+  async add(count: number, work: (count: number) => void | Promise<void>): Promise<void> {
+    const before = waitedBy(this.#pids);
+    const begin = now();
+    await work(count);
+    const time = now() - begin;
+    this.#windows.push({ cost: time / count, waited: (waitedBy(this.#pids) - before) / time });
+  }
+
+  /** Nanoseconds for each thing: the median of the eighth of windows in which the processes waited least for a processor. */
+  get cost(): number {
+    const quiet = [...this.#windows].sort((a, b) => a.waited - b.waited);
+    return median(quiet.slice(0, Math.ceil(quiet.length / COUNTED)).map(({ cost }) => cost));
+  }
+}
+
+/** Nanoseconds for each of `count` things that `work` does, which it does in {@link WINDOWS}. */
 export async function costOf(
   count: number,
   others: readonly number[],
   work: (count: number) => void | Promise<void>,
 ): Promise<number> {
-  const pids = [process.pid, ...others];
-  const windows: { cost: number; waited: number }[] = [];
+  const windows = new Windows(others);
   const each = Math.ceil(count / WINDOWS);
   // Until it is compiled.
   await work(each);
   for (let window = 0; window < WINDOWS; window++) {
-    const before = waitedBy(pids);
-    const begin = now();
-    await work(each);
-    const time = now() - begin;
-    windows.push({ cost: time / each, waited: (waitedBy(pids) - before) / time });
+    await windows.add(each, work);
   }
-  windows.sort((a, b) => a.waited - b.waited);
-  return median(windows.slice(0, WINDOWS / 4).map(({ cost }) => cost));
+  return windows.cost;
 }
 
 /** How many things {@link costOf} has done by then. */

@@ -8,7 +8,7 @@
  */
 import { closeSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
 import { posix } from 'iospace/shm';
-import { costOf } from '../measure.js';
+import { WINDOWS, Windows } from '../measure.js';
 import { load } from './packages.js';
 
 const SIZE = 2 ** 20;
@@ -73,11 +73,17 @@ const ways: Record<string, () => void> = {
   }),
 };
 
-for (const [of, way] of Object.entries(ways)) {
-  const nanoseconds = await costOf(Number(number), [], (some) => {
-    for (let one = 0; one < some; one++) {
-      way();
-    }
-  });
-  console.log(JSON.stringify({ of, in: '1 MiB', microseconds: nanoseconds / 1000 }));
+const each = Math.ceil(Number(number) / WINDOWS);
+const measured = Object.entries(ways).map(([of, way]) => ({ of, way, windows: new Windows([]) }));
+for (let window = 0; window < WINDOWS; window++) {
+  for (const { way, windows } of measured) {
+    await windows.add(each, (count) => {
+      for (let one = 0; one < count; one++) {
+        way();
+      }
+    });
+  }
+}
+for (const { of, windows } of measured) {
+  console.log(JSON.stringify({ of, in: '1 MiB', microseconds: windows.cost / 1000 }));
 }

@@ -1,7 +1,8 @@
 /**
  * Messages from one process to another, through a ring, and through what else there is. A line of JSON for each.
  *
- *     node ring.js trip|bulk COUNT
+ *     node ring.js trip COUNT, of which ten times as many are those of the ring
+ *     node ring.js bulk KIB, of which four times as many are those of the ring
  *     node ring.js rate COUNT one|batch|line|large, of which COUNT are batches of 64
  *
  * Each part is a process of its own, with another one: neither finds code that was compiled for another's loops.
@@ -278,11 +279,13 @@ function sendAll(producer: RingProducer, message: Uint8Array, count: number): vo
   }
 }
 
-function receiveAll(consumer: RingConsumer, target: Uint8Array, count: number): void {
-  for (let received = 0; received < count; received++) {
+/** @param received - a word that says how many */
+function receiveAll(consumer: RingConsumer, target: Uint8Array, count: number, received: Int32Array): void {
+  for (let one = 1; one <= count; one++) {
     const at = next(consumer);
     target.set(consumer.bytes.subarray(at, at + consumer.length));
     consumer.release();
+    Atomics.store(received, 0, one);
   }
 }
 
@@ -293,22 +296,27 @@ function showBulk(of: string, workload: string, length: number, cost: number): v
 
 async function bulkOfRing(workload: string, length: number, count: number): Promise<void> {
   using memory = memfd.create('bulk', { size: HEADER + 2 * ROOM * length });
+  using answer = memfd.create('answer', { size: WORDS });
   Ring.create(memory);
   using producer = Ring.producer(memory);
-  const peer = await start('receive', [length, count], [memory.fd]);
+  const received = answer.view(Int32Array);
+  const peer = await start('receive', [length, count], [memory.fd, answer.fd]);
   const message = new Uint8Array(length).fill(1);
-  showBulk(
-    'Ring',
-    workload,
-    length,
-    await costOf(count, peer.pids, (some) => sendAll(producer, message, some)),
-  );
+  let sent = 0;
+  const cost = await costOf(count, peer.pids, (some) => {
+    sendAll(producer, message, some);
+    sent += some;
+    // Those in the ring are not copied out yet.
+    while (Atomics.load(received, 0) !== sent) {}
+  });
   await peer.end();
+  showBulk('Ring', workload, length, cost);
 }
 
 function playReceiver(length: number, count: number): void {
   using memory = memfd.open(FIRST_DESCRIPTOR);
-  receiveAll(Ring.consumer(memory), new Uint8Array(length), countOf(count));
+  using answer = memfd.open(FIRST_DESCRIPTOR + 1);
+  receiveAll(Ring.consumer(memory), new Uint8Array(length), countOf(count), answer.view(Int32Array));
 }
 
 /** Writes with some of them on their way, so that neither side waits for the other. */
@@ -333,24 +341,34 @@ function writeAll(stream: Writable, message: Uint8Array, count: number): Promise
   });
 }
 
-async function bulkOfSocket(workload: string, length: number, count: number): Promise<void> {
-  await overSocket('drain', [length], async (socket, peer) => {
+/** By events, as sockets are used; or into memory that there is already, which is all that Node can do for them. */
+const sockets = { 'Unix socket': 'drain', 'Unix socket, onread': 'fill' } as const;
+
+async function bulkOfSocket(
+  of: keyof typeof sockets,
+  workload: string,
+  length: number,
+  count: number,
+): Promise<void> {
+  await overSocket(sockets[of], [length], async (socket, peer) => {
     const message = Buffer.alloc(length, 1);
-    showBulk(
-      'Unix socket',
-      workload,
-      length,
-      await costOf(count, peer.pids, (some) => writeAll(socket, message, some)),
-    );
+    showBulk(of, workload, length, await costOf(count, peer.pids, (some) => writeAll(socket, message, some)));
   });
 }
 
-/** Into memory that there is already. */
-async function playDrain(path: string, length: number): Promise<void> {
+async function playDrain(path: string): Promise<void> {
+  const socket = connect(path);
+  socket.on('data', (bytes: Buffer) => {
+    sum += bytes.length;
+  });
+  await once(socket, 'close');
+}
+
+async function playFill(path: string, length: number): Promise<void> {
   const onread = {
     buffer: Buffer.alloc(length),
-    callback(read: number, bytes: Uint8Array) {
-      sum += read + (bytes[0] ?? 0);
+    callback(read: number) {
+      sum += read;
       return true;
     },
   };
@@ -451,10 +469,11 @@ const parts: Readonly<Record<string, () => void | Promise<void>>> = {
   bulk: async () => {
     for (const [workload, length] of Object.entries(lengths)) {
       const count = Math.ceil((Number(first) * KIB) / length);
-      await bulkOfRing(workload, length, 32 * count);
-      await bulkOfSocket(workload, length, 4 * count);
-      await bulkOfPipe(workload, length, 4 * count);
-      await bulkOfStandardInput(workload, length, 4 * count);
+      await bulkOfRing(workload, length, 4 * count);
+      await bulkOfSocket('Unix socket', workload, length, count);
+      await bulkOfSocket('Unix socket, onread', workload, length, count);
+      await bulkOfPipe(workload, length, count);
+      await bulkOfStandardInput(workload, length, count);
     }
   },
   // The other process.
@@ -462,7 +481,8 @@ const parts: Readonly<Record<string, () => void | Promise<void>>> = {
   echo: () => play(() => playEcho(first)),
   consume: () => play(() => playConsumer(first, Number(second))),
   receive: () => play(() => playReceiver(Number(first), Number(second))),
-  drain: () => play(() => playDrain(first, Number(second))),
+  drain: () => play(() => playDrain(first)),
+  fill: () => play(() => playFill(first, Number(second))),
   read: () => {
     // While the first process has both ends.
     const fd = openSync(first, 'r');

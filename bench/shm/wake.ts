@@ -156,49 +156,65 @@ async function playWorker(): Promise<void> {
   port.on('message', (message) => port.postMessage(message));
 }
 
-// Events for an event loop, each of which is answered before the next comes.
+// Events for an event loop. The next comes when the last was answered, by a word that the other process does not sleep on:
+// what counts is this side.
 
 const COUNTER = 8;
 
-/** One that the event loop is told of, and one by which it answers. */
-type Counters = [there: number, back: number];
+/** What is told of an event. */
+interface Listener {
+  /** Starts with an event, answers each, and settles with the last of `count`. */
+  run(count: number): Promise<void>;
+  close?(): void;
+}
+
+/** Answers events, of which there are as many as `THERE` says, by `BACK`. */
+class Answers {
+  readonly words: Int32Array;
+  #answered = 0;
+
+  constructor(words: Int32Array) {
+    this.words = words;
+  }
+
+  get next(): number {
+    return this.#answered + 1;
+  }
+
+  answer(): void {
+    this.#answered++;
+    Atomics.store(this.words, BACK, this.#answered);
+  }
+}
 
 async function eventsOf(
   of: string,
+  role: string,
   count: number,
-  listen: (counters: Counters, count: number) => Listening,
+  listen: (answers: Answers, fd: number) => Listener,
 ): Promise<void> {
-  const counters: Counters = [eventfd(), eventfd()];
-  const peer = await start('signal', [count], counters);
-  const { run, close } = listen(counters, count);
-  const cost = await costOf(count, peer.pids, run);
-  close();
+  using memory = memfd.create('words', { size: PAGE });
+  const fd = eventfd();
+  const peer = await start(role, [count], [memory.fd, fd]);
+  const listener = listen(new Answers(memory.view(Int32Array)), fd);
+  const cost = await costOf(count, peer.pids, (some) => listener.run(some));
+  listener.close?.();
   await peer.end();
-  for (const fd of counters) {
-    closeSync(fd);
-  }
+  closeSync(fd);
   show(of, EVENTS, { perSecond: 1e9 / cost });
 }
 
-/** Takes part in so many exchanges. */
-interface Listening {
-  run: (count: number) => Promise<void>;
-  close: () => void;
-}
-
-const one = new Uint8Array(new BigUint64Array([1n]).buffer);
-
-function byPoller([there, back]: Counters): Listening {
+function byPoller(answers: Answers, fd: number): Listener {
   const counter = new Uint8Array(COUNTER);
   let left = 0;
   let done = () => {};
-  const poller = new (binding().Poller)(there, () => {
-    readSync(there, counter);
+  const poller = new (binding().Poller)(fd, () => {
+    readSync(fd, counter);
     if (--left === 0) {
       poller.stop();
       done();
     }
-    writeSync(back, one);
+    answers.answer();
   });
   return {
     run: (count) =>
@@ -211,19 +227,19 @@ function byPoller([there, back]: Counters): Listening {
   };
 }
 
-function byThreadPool([there, back]: Counters): Listening {
+function byThreadPool(answers: Answers, fd: number): Listener {
   const counter = new Uint8Array(COUNTER);
   return {
     run: (count) =>
       new Promise((done, failed) => {
         let left = count;
         const listen = () => {
-          read(there, counter, 0, COUNTER, null, (error) => {
+          read(fd, counter, 0, COUNTER, null, (error) => {
             if (error) {
               failed(error);
               return;
             }
-            writeSync(back, one);
+            answers.answer();
             if (--left === 0) {
               done();
             } else {
@@ -233,45 +249,41 @@ function byThreadPool([there, back]: Counters): Listening {
         };
         listen();
       }),
-    close() {},
   };
 }
 
-/** Tells of an event, and blocks until it has its answer. */
-function playSignal(count: number): void {
-  const [there, back] = [FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + 1];
-  const counter = new Uint8Array(COUNTER);
-  for (let event = 0; event < countOf(count); event++) {
-    writeSync(there, one);
-    readSync(back, counter);
-  }
-}
-
-async function eventsOfFutex(count: number): Promise<void> {
-  using memory = memfd.create('words', { size: PAGE });
-  const words = memory.view(Int32Array);
-  const peer = await start('rouse', [count], [memory.fd]);
-  let seen = 0;
-  const cost = await costOf(count, peer.pids, async (some) => {
-    for (let event = 0; event < some; event++) {
-      while (Atomics.load(words, THERE) === seen) {
-        await futex.waitAsync(words, THERE, seen);
+function byFutex(answers: Answers): Listener {
+  const { words } = answers;
+  return {
+    async run(count) {
+      for (let event = 0; event < count; event++) {
+        while (Atomics.load(words, THERE) !== answers.next) {
+          await futex.waitAsync(words, THERE, answers.next - 1);
+        }
+        answers.answer();
       }
-      seen++;
-      tell(words, BACK, seen);
-    }
-  });
-  await peer.end();
-  show('futex.waitAsync', EVENTS, { perSecond: 1e9 / cost });
+    },
+  };
 }
 
-function playRouse(count: number): void {
+/** Tells of each event, and looks until it is answered. */
+function playSignal(count: number, signal: (words: Int32Array, event: number) => void): void {
   using memory = memfd.open(FIRST_DESCRIPTOR);
   const words = memory.view(Int32Array);
   for (let event = 1; event <= countOf(count); event++) {
-    tell(words, THERE, event);
-    sleepUntil(words, BACK, event);
+    signal(words, event);
+    while (Atomics.load(words, BACK) !== event) {}
   }
+}
+
+const one = new Uint8Array(new BigUint64Array([1n]).buffer);
+
+function byCounter(): void {
+  writeSync(FIRST_DESCRIPTOR + 1, one);
+}
+
+function byWord(words: Int32Array, event: number): void {
+  tell(words, THERE, event);
 }
 
 function start(
@@ -294,16 +306,16 @@ const parts: Readonly<Record<string, () => void | Promise<void>>> = {
     await tripOfPort(count);
   },
   events: async () => {
-    await eventsOf('Poller', count, byPoller);
-    await eventsOf('fs.read', count, byThreadPool);
-    await eventsOfFutex(count);
+    await eventsOf('Poller', 'signal', count, byPoller);
+    await eventsOf('fs.read', 'signal', count, byThreadPool);
+    await eventsOf('futex.waitAsync', 'rouse', count, byFutex);
   },
   // The other process.
   pong: () => play(() => playPong(count)),
   ring: () => play(() => playRing(count)),
   answer: () => play(playAnswer),
-  signal: () => play(() => playSignal(count)),
-  rouse: () => play(() => playRouse(count)),
+  signal: () => play(() => playSignal(count, byCounter)),
+  rouse: () => play(() => playSignal(count, byWord)),
   worker: playWorker,
 };
 const run = parts[part];
