@@ -92,11 +92,15 @@ export class Attachment {
     if (word !== state.locked) {
       return word === state.none ? 'none' : word === state.closed ? 'closed' : 'open';
     }
-    if (this.#locks === undefined || this.closed || this.#locks.isHeld(byteOf(this.#layout, side))) {
+    const byte = byteOf(this.#layout, side);
+    if (this.#locks === undefined || this.closed || this.#locks.isHeld(byte)) {
       return 'open';
     }
-    // It may have closed in between: it says so before it gives up the lock.
-    return Atomics.load(words, stateOf(side)) === state.locked ? 'dead' : 'closed';
+    // It may have closed in between, which it says before it gives up the lock; and another may have come by now.
+    if (Atomics.load(words, stateOf(side)) !== state.locked) {
+      return 'closed';
+    }
+    return this.#locks.isHeld(byte) ? 'open' : 'dead';
   }
 
   /**

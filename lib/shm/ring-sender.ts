@@ -99,5 +99,6 @@ export class RingSender extends RingSending {
         Atomics.compareExchange(words, word, before, roundOf(before) | ABANDONED);
       }
     }
+    wakeSleepers(words, CONSUMER_SLEEPS);
   }
 }

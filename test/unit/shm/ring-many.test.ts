@@ -3,7 +3,7 @@ import { closeSync } from 'node:fs';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { binding, type NativeByteLocks } from '../../../lib/binding.js';
 import { mapShared } from '../../../lib/mapping.js';
-import { Ring, type RingConsumer, type RingSender } from '../../../lib/shm/index.js';
+import { Ring, type RingConsumer, type RingProducer, type RingSender } from '../../../lib/shm/index.js';
 
 const SIZE = 1024 + 512;
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
@@ -255,4 +255,38 @@ test('with a descriptor a side has one holder, and its peer learns how that ende
   producer.close();
   expect(() => Ring.producer(memory, { fd: 2 ** 30 })).toThrow(code('ENOENT'));
   expect(() => Ring.producer(memory, { fd: -1 })).toThrow(code('ERR_OUT_OF_RANGE'));
+});
+
+test('a side that another takes while its peer asks is not dead', () => {
+  Ring.create(memory, { replace: true });
+  const first = Ring.producer(memory, { fd });
+  const native = binding();
+  const { ByteLocks } = native;
+  let second: RingProducer | undefined;
+  native.ByteLocks = class extends ByteLocks {
+    override isHeld(byte: number): boolean {
+      if (second === undefined) {
+        first.close();
+        native.ByteLocks = ByteLocks;
+        second = Ring.producer(memory, { fd });
+        return false;
+      }
+      return super.isHeld(byte);
+    }
+  };
+  const consumer = Ring.consumer(memory, { fd });
+  expect(consumer.peer).toBe('open');
+  second?.close();
+  expect(consumer.peer).toBe('closed');
+});
+
+test('who puts the slots of the dead right wakes the consumer for what is behind them', () => {
+  const CONSUMER_SLEEPS = 240;
+  const { sender, die } = mortalSender();
+  expect(dieAt(2, 'before', () => sender.trySend(new Uint8Array(8)))).toBe(true);
+  die();
+  const words = memory.view(Int32Array);
+  words[CONSUMER_SLEEPS] = 5;
+  Ring.sender(memory, { fd });
+  expect(words[CONSUMER_SLEEPS]).toBe(6);
 });
