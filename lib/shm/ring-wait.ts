@@ -1,8 +1,10 @@
 /**
  * Waiting for the other side of a ring: looking at first, then sleeping on a word that says so.
  *
- * Who is about to sleep sets the word, looks once more, and sleeps while it is set. Who has news clears it and wakes, which
- * costs a system call only where somebody sleeps. Whoever dies between the two leaves the sleeper to its own clock.
+ * Who is about to sleep makes the word odd, looks once more, and sleeps while it has that value. Who has news makes it the
+ * next even number and wakes, which costs a system call only where somebody sleeps: who has not come to sleep yet finds
+ * another value, also where others that sleep have made it odd again. Whoever dies between the two leaves the sleeper to its
+ * own clock.
  *
  * @module
  */
@@ -62,40 +64,45 @@ export class RingWait {
     if (changes(words, index, seen)) {
       return false;
     }
-    Atomics.store(words, sleeps, 1);
+    const asleep = announce(words, sleeps);
     if (Atomics.load(words, index) !== seen) {
       return false;
     }
-    futex.wait(words, sleeps, 1, { timeout });
+    futex.wait(words, sleeps, asleep, { timeout });
     return true;
   }
 
   /** The same for the event loop. */
   async pause(words: Int32Array, index: number, seen: number, sleeps: number): Promise<void> {
     const timeout = this.#check();
-    if (this.#rounds++ < TURNS) {
+    // Others have their turn in any case, however fast the words change.
+    if (this.#rounds++ < TURNS || !(await this.#sleep(words, index, seen, sleeps, timeout))) {
       await nextTurn();
-      this.#check();
-      return;
     }
-    Atomics.store(words, sleeps, 1);
-    if (Atomics.load(words, index) === seen) {
-      await this.#sleep(words, sleeps, timeout);
-      this.#check();
-    }
+    this.#check();
   }
 
-  async #sleep(words: Int32Array, sleeps: number, timeout: number): Promise<void> {
+  /** Returns whether it did. */
+  async #sleep(
+    words: Int32Array,
+    index: number,
+    seen: number,
+    sleeps: number,
+    timeout: number,
+  ): Promise<boolean> {
+    const asleep = announce(words, sleeps);
+    if (Atomics.load(words, index) !== seen) {
+      return false;
+    }
     try {
-      await futex.waitAsync(words, sleeps, 1, {
-        timeout,
-        ...(this.#signal !== undefined && { signal: this.#signal }),
-      });
+      const signal = this.#signal === undefined ? {} : { signal: this.#signal };
+      return (await futex.waitAsync(words, sleeps, asleep, { timeout, ...signal })) !== 'not-equal';
     } catch (error) {
       if (!isSystemError(error, 'EAGAIN')) {
         throw error;
       }
       await later(Math.min(timeout, PAUSE));
+      return true;
     }
   }
 
@@ -149,10 +156,16 @@ function changes(words: Int32Array, index: number, seen: number): boolean {
   return false;
 }
 
+/** Says that this thread is about to sleep. Returns the value to sleep on. */
+function announce(words: Int32Array, sleeps: number): number {
+  return Atomics.or(words, sleeps, 1) | 1;
+}
+
 /** Wakes those who said that they sleep, after something has changed. */
 export function wakeSleepers(words: Int32Array, sleeps: number): void {
-  if (Atomics.load(words, sleeps) !== 0) {
-    Atomics.store(words, sleeps, 0);
+  const word = Atomics.load(words, sleeps);
+  if ((word & 1) !== 0) {
+    Atomics.compareExchange(words, sleeps, word, (word + 1) | 0);
     futex.wake(words, sleeps);
   }
 }

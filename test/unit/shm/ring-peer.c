@@ -53,8 +53,10 @@ static uint32_t *plain(uint32_t offset)
 
 static void wake(int sleeps)
 {
-	if (words[sleeps] != 0) {
-		words[sleeps] = 0;
+	uint32_t word = words[sleeps];
+
+	if ((word & 1) != 0) {
+		atomic_compare_exchange_strong(&words[sleeps], &word, word + 1);
 		syscall(SYS_futex, &words[sleeps], FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 	}
 }
@@ -64,9 +66,10 @@ static void sleep_on(int index, uint32_t seen, int sleeps)
 {
 	const struct timespec most = { 0, 100000000 };
 
-	words[sleeps] = 1;
+	const uint32_t asleep = atomic_fetch_or(&words[sleeps], 1) | 1;
+
 	if (words[index] == seen)
-		syscall(SYS_futex, &words[sleeps], FUTEX_WAIT, 1, &most, NULL, 0);
+		syscall(SYS_futex, &words[sleeps], FUTEX_WAIT, asleep, &most, NULL, 0);
 }
 
 static uint32_t fill(uint32_t n, unsigned char *message)
