@@ -247,6 +247,18 @@ describe('memfd.open', () => {
     raw.close(empty);
     expect(descriptors()).toEqual([`${memory.fd}`]);
   });
+
+  test.skipIf(process.getuid?.() !== 0)("another user's, through /proc, is EACCES", async () => {
+    const memory = create();
+    const { stdout } = await runChild(`
+      import { memfd } from 'iospace/shm';
+      memfd.create('loads the addon', { size: 1 }).close();
+      process.setgid(65534);
+      process.setuid(65534);
+      try { memfd.open('/proc/${process.pid}/fd/${memory.fd}'); }
+      catch (error) { console.log(error.code, error.path); }`);
+    expect(stdout).toBe(`EACCES /proc/${process.pid}/fd/${memory.fd}\n`);
+  });
 });
 
 describe('resize', () => {
