@@ -61,24 +61,26 @@ export async function wait<T>(
     if (taken !== undefined) {
       return taken;
     }
-    // Not before: a wake that came with the abort is not lost.
-    if (signal?.aborted === true) {
-      throw abortError(signal);
-    }
-    const { value, sleep } = asleep(operation, awaited, deadline);
+    const { value, sleep } = asleep(operation, awaited, deadline, signal);
     await futex.waitAsync(words, index, value, { timeout: sleep, ...abort });
   }
 }
 
-/** The value to sleep on, and for how many milliseconds. @throws ETIMEDOUT */
+/** The value to sleep on, and for how many milliseconds. @throws ETIMEDOUT; an AbortError */
 function asleep(
   operation: string,
   awaited: Awaited<unknown>,
   deadline: number,
+  signal?: AbortSignal,
 ): { value: number; sleep: number } {
+  // Also for one that gives up: if it was woken, the others that sleep were not, and the next wake is theirs.
+  const { value, most } = awaited.sleep();
+  // Not before the try: a wake that came with the abort is not lost.
+  if (signal?.aborted === true) {
+    throw abortError(signal);
+  }
   if (performance.now() >= deadline) {
     throw systemError(errno.ETIMEDOUT, operation);
   }
-  const { value, most } = awaited.sleep();
   return { value, sleep: Math.ceil(remaining(deadline, most)) };
 }

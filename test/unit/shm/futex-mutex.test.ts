@@ -2,7 +2,8 @@
 import { closeSync, openSync, readdirSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { inspect } from 'node:util';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { binding } from '../../../lib/binding.js';
 import * as raw from '../../../lib/raw.js';
 import { futex, Mutex, type Words } from '../../../lib/shm/index.js';
 import { aborted, child, code, delay, fd, kill, memory, until, words, worker } from './futex-support.js';
@@ -31,6 +32,27 @@ describe('a mutex', () => {
     first.unlock();
     expect(second.tryLock()).toBe('locked');
     second.unlock();
+  });
+
+  test('one that was woken, came too late and gives up leaves the next wake to the others that sleep', async () => {
+    const [first, late, quick] = [make(), make(), make()] as const;
+    const ending = new AbortController();
+    first.lock();
+    const sleep = vi.spyOn(futex, 'waitAsync').mockImplementationOnce(async () => {
+      first.unlock();
+      quick.lock();
+      ending.abort('enough');
+      return 'ok';
+    });
+    await expect(late.lockAsync({ signal: ending.signal })).rejects.toThrow(aborted('enough'));
+    sleep.mockRestore();
+    const wake = vi.spyOn(binding(), 'futexWake');
+    quick.unlock();
+    expect(wake).toHaveBeenCalledOnce();
+    wake.mockRestore();
+    for (const mutex of [first, late, quick]) {
+      mutex.close();
+    }
   });
 
   test('of other memory of the same file is another', () => {
