@@ -93,13 +93,26 @@ describe.each(chosenMachines)('%s', (_name, { boot, shows, patience = 1 }) => {
 });
 
 describe.each(chosenBoards)('%s', (_name, { boot, example, says }) => {
+  let machine: Machine;
+  beforeAll(async () => {
+    machine = await Machine.boot({ ...boot, mounts: [] });
+  });
+  afterAll(() => machine?.close());
+
   test(`examples/${example}.ts`, async () => {
-    await using machine = await Machine.boot({ ...boot, mounts: [] });
     const { code, stdout, stderr } = await machine.run(['node', `${root}build/examples/${example}.js`], {
       timeout: 120,
     });
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(says);
+  });
+  // The boards have four processors.
+  test('test/guest/shm-litmus.test.js', async () => {
+    const { code, stdout, stderr } = await machine.run(
+      ['sh', '-c', `nproc | grep -x 4 && node ${root}build/guest/shm-litmus.test.js`],
+      { timeout: 120 },
+    );
+    expect(code, `${stdout}\n${stderr}`).toBe(0);
   });
 });
 

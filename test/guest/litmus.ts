@@ -14,9 +14,10 @@ const Y = 32;
 /** How many sides there are. */
 const READY = 64;
 /** Whether the second side has ended. */
-const DONE = 160;
-/** Eight words that are written without `Atomics`. */
-const DATA = 96;
+const DONE = 96;
+/** Words that are written without `Atomics`. */
+const DATA = 128;
+const DATA_END = 192;
 /** Where the second side of two that meet leaves what it saw. */
 const LOG = 256;
 
@@ -55,7 +56,7 @@ const AHEAD = 1000;
 function passOn(words: Int32Array, count: number): void {
   for (let round = 1; round <= count; round++) {
     reach(words, Y, round - AHEAD);
-    for (let word = DATA; word < DATA + 8; word++) {
+    for (let word = DATA; word < DATA_END; word++) {
       words[word] = round;
     }
     Atomics.store(words, X, round);
@@ -65,7 +66,8 @@ function passOn(words: Int32Array, count: number): void {
 function takeOver(words: Int32Array, count: number): number {
   for (let flag = 0; flag < count; ) {
     flag = Atomics.load(words, X);
-    for (let word = DATA; word < DATA + 8; word++) {
+    // What was written last would be missing first.
+    for (let word = DATA_END - 1; word >= DATA; word--) {
       if ((words[word] as number) < flag) {
         return flag;
       }
@@ -307,12 +309,10 @@ for (const item of plan) {
   const buffer = view === 'shared' ? memory.sharedBuffer : memory.buffer;
   const meeting = posix.open(`${name}-${shape}-meeting`).view(Int32Array);
   meet(meeting, Number(sides));
-  const begin = performance.now();
   try {
     shapes[shape]?.({ buffer, words: new Int32Array(buffer), fd: memory.fd }, Number(count));
   } catch (error) {
     console.error(`${shape}, side ${side}:`, error);
     process.exit(1);
   }
-  console.log(`# ${shape}, side ${side}: ${count} in ${Math.round(performance.now() - begin)} ms`);
 }

@@ -57,7 +57,7 @@ export async function run(plan: Plan, [first, others]: readonly [View, View]): P
         .filter(([shape]) => side < sidesOf[shape])
         .map(([shape, count]) => `${shape}=${count}=${sidesOf[shape]}`);
       const words = [program, String(side), name, side === 0 ? first : others, ...part];
-      const child = spawn(process.execPath, words, { stdio: ['ignore', 'inherit', 'pipe'] });
+      const child = spawn(process.execPath, words, { stdio: ['ignore', 'ignore', 'pipe'] });
       let said = '';
       child.stderr.on('data', (chunk) => {
         said += chunk;
