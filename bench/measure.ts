@@ -41,7 +41,7 @@ function scheduleOf(path: string): Schedule {
 }
 
 /** How often something is measured: for so short a time, that some of them find a busy machine quiet. */
-export const WINDOWS = 160;
+const WINDOWS = 160;
 
 /** One of so many windows is counted. */
 const COUNTED = 8;
@@ -72,7 +72,7 @@ export class Windows {
   }
 }
 
-/** Nanoseconds for each of `count` things that `work` does, which it does in {@link WINDOWS}. */
+/** Nanoseconds for each of `count` things that `work` does, in many {@link Windows}. */
 export async function costOf(
   count: number,
   others: readonly number[],

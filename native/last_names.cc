@@ -36,6 +36,9 @@ std::forward_list<Name>& Names() {
   return names;
 }
 
+/// Whether there has been any name: most processes never have one, and unlink many.
+constinit std::atomic<bool> used = false;
+
 /// A lock that a signal handler may take: whoever holds it cannot be interrupted by one, so that it is never
 /// waited for by the thread that has it.
 class Lock {
@@ -75,6 +78,7 @@ Status Add(const std::string& path, int fd) {
   // Allocated before the lock is taken: it may fail.
   std::forward_list<Name> added;
   added.push_front({path, status.st_dev, status.st_ino});
+  used = true;
   const Lock lock;
   Names().remove_if([&](const Name& name) { return name.path == path; });
   Names().splice_after(Names().before_begin(), added);
@@ -82,6 +86,7 @@ Status Add(const std::string& path, int fd) {
 }
 
 void Forget(const std::string& path) {
+  if (!used) return;
   const Lock lock;
   Names().remove_if([&](const Name& name) { return name.path == path; });
 }

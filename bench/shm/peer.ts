@@ -9,6 +9,31 @@ import { Worker } from 'node:worker_threads';
 export const FIRST_DESCRIPTOR = 4;
 
 /**
+ * Kills this process, which may be in an endless loop, once the other is gone: the parent, or a child that nobody waits for.
+ * Looks twice, so that whoever waits comes first.
+ */
+const watch = `
+  const { existsSync, readFileSync } = require('node:fs');
+  const { workerData: child } = require('node:worker_threads');
+  const { ppid } = process;
+  const stat = '/proc/' + child + '/stat';
+  let looks = 0;
+  setInterval(() => {
+    const isGone = child === null
+      ? process.ppid !== ppid
+      : existsSync(stat) && readFileSync(stat, 'latin1').includes(') Z ');
+    looks = isGone ? looks + 1 : 0;
+    if (looks > 1) process.kill(process.pid, 'SIGKILL');
+  }, 1000);
+`;
+
+function watchOver(child: number | null): Worker {
+  const worker = new Worker(watch, { eval: true, workerData: child });
+  worker.unref();
+  return worker;
+}
+
+/**
  * Starts the program again, and waits until it is in its role.
  *
  * @param fds - descriptors for it, by {@link FIRST_DESCRIPTOR} and on
@@ -32,9 +57,11 @@ export async function startPeer(
 /** What {@link startPeer} has started. */
 export class Peer {
   readonly child: ChildProcess;
+  readonly #watch: Worker;
 
   constructor(child: ChildProcess) {
     this.child = child;
+    this.#watch = watchOver(child.pid ?? null);
   }
 
   get pids(): number[] {
@@ -46,23 +73,16 @@ export class Peer {
     const { child } = this;
     child.stdin?.end();
     const code = child.exitCode ?? (await once(child, 'exit'))[0];
+    await this.#watch.terminate();
     if (code !== 0) {
       throw new Error(`a process of the benchmark ended with ${code}`);
     }
   }
 }
 
-/** Kills this process, which may be in an endless loop, once its parent is gone. */
-const watch = `
-  const { ppid } = process;
-  setInterval(() => {
-    if (process.ppid !== ppid) process.kill(process.pid, 'SIGKILL');
-  }, 1000);
-`;
-
 /** Tells the first process that this one is in its role, and runs that. */
 export async function play(role: () => void | Promise<void>): Promise<void> {
-  new Worker(watch, { eval: true }).unref();
+  watchOver(null);
   await new Promise<void>((told) => process.send?.('ready', undefined, undefined, () => told()));
   await role();
   process.disconnect?.();

@@ -114,7 +114,9 @@ function open(name: string, options?: OpenOptions): PosixMemory {
       removeAtExit(native, objectPath(path), fd);
     }
     const file = { native, owned, fd, path, allocate };
-    const mapping = mapFile(file, prepare(file, size, create), readOnly);
+    // What was made here is empty, as far as anybody may count on.
+    const available = created ? 0 : availableOf(file);
+    const mapping = mapFile(file, prepare(file, available, size, create), readOnly);
     if (unlinkAtExit && !created) {
       removeAtExit(native, objectPath(path), fd);
     }
@@ -191,13 +193,17 @@ function openOrCreate(
   }
 }
 
-/** Sees to it that `size` bytes are there, and says how many to map. */
-function prepare(file: MemoryFile, size: number | undefined, create: boolean): number {
-  const status = fstatSync(file.fd);
+/** The bytes of an object that there was. */
+function availableOf({ fd, path }: MemoryFile): number {
+  const status = fstatSync(fd);
   if (!status.isFile()) {
-    throw systemError(errno.EINVAL, 'shm_open', { path: file.path, hint: "the name is no object's" });
+    throw systemError(errno.EINVAL, 'shm_open', { path, hint: "the name is no object's" });
   }
-  const available = status.size;
+  return status.size;
+}
+
+/** Sees to it that `size` bytes are there, `available` of which are, and says how many to map. */
+function prepare(file: MemoryFile, available: number, size: number | undefined, create: boolean): number {
   // Also where its maker has not come to this point yet, or never will.
   if (create && size !== undefined && available === 0) {
     extend(file, 0, size);
