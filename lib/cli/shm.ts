@@ -14,7 +14,7 @@ import { type Contents, openMemfd, openPosix, openSegment } from '../shm/content
 import { findHolders, type Holders } from '../shm/holders.js';
 import { lookAtPosix, lookAtSegment, type SharedObject, takeInventory } from '../shm/inventory.js';
 import { posix } from '../shm/posix.js';
-import { isRing } from '../shm/ring-layout.js';
+import { isRing } from '../shm/ring/layout.js';
 import { sysv } from '../shm/sysv.js';
 import { bytes, defaultCommand } from './commands.js';
 import { printJson, progress, report } from './report.js';

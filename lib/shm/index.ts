@@ -13,14 +13,14 @@ export { Memfd, type MemfdOpenOptions, type MemfdOptions, memfd, type SealName }
 export { type Locked, Mutex } from './mutex.js';
 export { type OpenOptions, PosixMemory, posix } from './posix.js';
 export { MemoryReader } from './reader.js';
-export { Ring, type RingOptions, type SideOptions } from './ring.js';
-export type { PeerState } from './ring-attachment.js';
-export type { RingKind, RingMemory } from './ring-layout.js';
-export type { RingProducer } from './ring-producer.js';
-export type { RingConsumer } from './ring-receiving.js';
-export type { RingSender } from './ring-sender.js';
-export type { RingSending } from './ring-sending.js';
-export type { RingBlockOptions, RingWaitOptions } from './ring-wait.js';
+export type { PeerState } from './ring/attachment.js';
+export type { RingConsumer } from './ring/consumer.js';
+export type { RingKind, RingMemory } from './ring/layout.js';
+export type { RingProducer } from './ring/producer.js';
+export { Ring, type RingOptions, type SideOptions } from './ring/ring.js';
+export type { RingSender } from './ring/sender.js';
+export type { RingSending } from './ring/sending.js';
+export type { RingBlockOptions, RingWaitOptions } from './ring/wait.js';
 export { SharedMemory } from './shared-memory.js';
 export {
   type AttachOptions,

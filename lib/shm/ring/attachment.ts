@@ -7,9 +7,9 @@
  *
  * @module
  */
-import { binding, type NativeByteLocks } from '../binding.js';
-import { errno, systemError } from '../errors.js';
-import { mappingOf } from '../mapping.js';
+import { binding, type NativeByteLocks } from '../../binding.js';
+import { errno, systemError } from '../../errors.js';
+import { mappingOf } from '../../mapping.js';
 import {
   CONSUMER_SLEEPS,
   type Layout,
@@ -19,8 +19,8 @@ import {
   SENDERS_SLEEP,
   state,
   stateOf,
-} from './ring-layout.js';
-import { wakeSleepers } from './ring-wait.js';
+} from './layout.js';
+import { wakeSleepers } from './wait.js';
 
 /**
  * Whether another side is there: `none` has been yet, it is `open`, it has `closed`, or it is `dead`: gone without closing.

@@ -1,9 +1,10 @@
 /**
- * The consumer of a ring of one producer: reads the records that `ring-producer.ts` describes.
+ * The consumer of a ring of one producer: reads the records that `producer.ts` describes.
  *
  * @module
  */
-import { Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
+import { Attachment, CONSUMER, type PeerState } from './attachment.js';
+import { RingConsumer } from './consumer.js';
 import {
   damaged,
   gone,
@@ -13,10 +14,9 @@ import {
   RECORD_BYTES,
   SENDERS_SLEEP,
   TAIL,
-} from './ring-layout.js';
-import { longestMessage, PRODUCER, recordBytes, TO_THE_START } from './ring-producer.js';
-import { RingConsumer } from './ring-receiving.js';
-import { wakeSleepers } from './ring-wait.js';
+} from './layout.js';
+import { longestMessage, PRODUCER, recordBytes, TO_THE_START } from './producer.js';
+import { wakeSleepers } from './wait.js';
 
 /** @internal */
 export class SingleConsumer extends RingConsumer {

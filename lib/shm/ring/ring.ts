@@ -7,15 +7,15 @@
  *
  * @module
  */
-import { checkBoolean, checkDescriptor, checkInteger, checkOneOf, checkOptions } from '../check.js';
-import { errno, systemError, wrongValue } from '../errors.js';
-import { FileMemory } from './file-memory.js';
-import { SingleConsumer } from './ring-consumer.js';
-import { format, type Layout, type RingKind, type RingMemory, read } from './ring-layout.js';
-import { RingProducer } from './ring-producer.js';
-import type { RingConsumer } from './ring-receiving.js';
-import { RingSender } from './ring-sender.js';
-import { SlotConsumer } from './ring-slot-consumer.js';
+import { checkBoolean, checkDescriptor, checkInteger, checkOneOf, checkOptions } from '../../check.js';
+import { errno, systemError, wrongValue } from '../../errors.js';
+import { FileMemory } from '../file-memory.js';
+import type { RingConsumer } from './consumer.js';
+import { format, type Layout, type RingKind, type RingMemory, read } from './layout.js';
+import { RingProducer } from './producer.js';
+import { RingSender } from './sender.js';
+import { SingleConsumer } from './single-consumer.js';
+import { SlotConsumer } from './slot-consumer.js';
 
 /** What a ring is to be. */
 export interface RingOptions {

@@ -6,10 +6,10 @@
 import { Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { errno, systemError } from '../errors.js';
-import type { Attachment, PeerState } from './ring-attachment.js';
-import { CONSUMER_SLEEPS, type Layout, load } from './ring-layout.js';
-import { type RingBlockOptions, RingWait, type RingWaitOptions } from './ring-wait.js';
+import { errno, systemError } from '../../errors.js';
+import type { Attachment, PeerState } from './attachment.js';
+import { CONSUMER_SLEEPS, type Layout, load } from './layout.js';
+import { type RingBlockOptions, RingWait, type RingWaitOptions } from './wait.js';
 
 /** Messages that an iteration gives before the event loop has its turn. */
 const MESSAGES_A_TURN = 1000;

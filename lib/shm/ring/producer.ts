@@ -8,8 +8,8 @@
  *
  * @module
  */
-import { checkInteger } from '../check.js';
-import { Attachment } from './ring-attachment.js';
+import { checkInteger } from '../../check.js';
+import { Attachment } from './attachment.js';
 import {
   CONSUMER_SLEEPS,
   damaged,
@@ -19,9 +19,9 @@ import {
   type Layout,
   RECORD_BYTES,
   TAIL,
-} from './ring-layout.js';
-import { checkMessage, RingSending } from './ring-sending.js';
-import { wakeSleepers } from './ring-wait.js';
+} from './layout.js';
+import { checkMessage, RingSending } from './sending.js';
+import { wakeSleepers } from './wait.js';
 
 /** In the place of a length: the next record is at the start. */
 export const TO_THE_START = -1;

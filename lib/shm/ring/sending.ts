@@ -5,11 +5,11 @@
  */
 import { Writable } from 'node:stream';
 import { inspect } from 'node:util';
-import { checkInteger } from '../check.js';
-import { errno, systemError, wrongType } from '../errors.js';
-import { type Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
-import { HEAD, type Layout, load, SENDERS_SLEEP } from './ring-layout.js';
-import { type RingBlockOptions, RingWait, type RingWaitOptions } from './ring-wait.js';
+import { checkInteger } from '../../check.js';
+import { errno, systemError, wrongType } from '../../errors.js';
+import { type Attachment, CONSUMER, type PeerState } from './attachment.js';
+import { HEAD, type Layout, load, SENDERS_SLEEP } from './layout.js';
+import { type RingBlockOptions, RingWait, type RingWaitOptions } from './wait.js';
 
 /** What a producer and a sender have in common. Made by `Ring.producer` and `Ring.sender`. */
 export abstract class RingSending {

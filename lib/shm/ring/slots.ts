@@ -15,7 +15,7 @@
  *
  * @module
  */
-import { HEADER_WORDS, type Layout } from './ring-layout.js';
+import { HEADER_WORDS, type Layout } from './layout.js';
 
 /** What a slot is. */
 export const FREE = 0;

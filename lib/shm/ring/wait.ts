@@ -9,9 +9,9 @@
  * @module
  */
 import { setTimeout as later, setImmediate as nextTurn } from 'node:timers/promises';
-import { checkOptions, checkSignal, checkTimeout } from '../check.js';
-import { abortError, errno, isSystemError, systemError } from '../errors.js';
-import { futex } from './futex.js';
+import { checkOptions, checkSignal, checkTimeout } from '../../check.js';
+import { abortError, errno, isSystemError, systemError } from '../../errors.js';
+import { futex } from '../futex.js';
 
 /** How long to wait where that blocks the thread. */
 export interface RingBlockOptions {

@@ -1,9 +1,10 @@
 /**
- * The consumer of a ring of many: reads the slots that `ring-slots.ts` describes, and passes over those of dead senders.
+ * The consumer of a ring of many: reads the slots that `slots.ts` describes, and passes over those of dead senders.
  *
  * @module
  */
-import { Attachment, CONSUMER, type PeerState } from './ring-attachment.js';
+import { Attachment, CONSUMER, type PeerState } from './attachment.js';
+import { RingConsumer } from './consumer.js';
 import {
   damaged,
   gone,
@@ -13,10 +14,9 @@ import {
   MOST_SENDERS,
   RECORD_BYTES,
   SENDERS_SLEEP,
-} from './ring-layout.js';
-import { RingConsumer } from './ring-receiving.js';
-import { ABANDONED, CLAIMED, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './ring-slots.js';
-import { wakeSleepers } from './ring-wait.js';
+} from './layout.js';
+import { ABANDONED, CLAIMED, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './slots.js';
+import { wakeSleepers } from './wait.js';
 
 /** Looks at a slot that is not ready, before its owner is asked after: a system call. */
 const LOOKS = 64;

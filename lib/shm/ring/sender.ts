@@ -7,19 +7,11 @@
  *
  * @module
  */
-import { Attachment } from './ring-attachment.js';
-import {
-  CONSUMER_SLEEPS,
-  damaged,
-  gone,
-  HEADER_WORDS,
-  type Layout,
-  RECORD_BYTES,
-  TAIL,
-} from './ring-layout.js';
-import { checkMessage, RingSending } from './ring-sending.js';
-import { ABANDONED, CLAIMED, claimed, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './ring-slots.js';
-import { wakeSleepers } from './ring-wait.js';
+import { Attachment } from './attachment.js';
+import { CONSUMER_SLEEPS, damaged, gone, HEADER_WORDS, type Layout, RECORD_BYTES, TAIL } from './layout.js';
+import { checkMessage, RingSending } from './sending.js';
+import { ABANDONED, CLAIMED, claimed, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './slots.js';
+import { wakeSleepers } from './wait.js';
 
 /** Most looks of one call, each of which somebody else's progress made useless. */
 const MOST_LOOKS = 10_000;

@@ -6,8 +6,8 @@
  *
  * @module
  */
-import { checkInteger } from '../check.js';
-import { errno, invalidState, outOfRange, systemError, wrongType } from '../errors.js';
+import { checkInteger } from '../../check.js';
+import { errno, invalidState, outOfRange, systemError, wrongType } from '../../errors.js';
 
 /** Where a ring can be: mapped memory, a part of it, or a buffer. The same bytes on both sides. */
 export type RingMemory =
@@ -32,7 +32,7 @@ export const CHECK = 5;
 export const TAIL = 32;
 /** Bytes or slots that the consumer has given back; counted alike. */
 export const HEAD = 64;
-/** For the consumer's sleep, and for that of senders: see `ring-wait.ts`. */
+/** For the consumer's sleep, and for that of senders: see `wait.ts`. */
 export const CONSUMER_SLEEPS = 240;
 export const SENDERS_SLEEP = 244;
 /** Of each side its state and process: first the consumer's, then the senders'. */
