@@ -35,8 +35,8 @@ test('a process that sleeps is woken by another, and a mutex goes on when its ho
     assert.ok(await woken(0));
     await eventually(() => sleepers(child.pid as number) === (hasWaitv ? 1 : 3));
     assert.equal(sleepers(child.pid as number), hasWaitv ? 1 : 3, `on Linux ${release()}`);
-    // In this order: where one thread sleeps for all, a wake may end what waits longer, too.
-    for (const word of [1, 2, 3]) {
+    // The last wait first: where one thread sleeps for all, a wake may end those that began later, too.
+    for (const word of [3, 2, 1]) {
       assert.ok(await woken(word), `word ${word}`);
     }
     assert.deepEqual((await messages.next()).value[0], ['ok', 'ok', 'ok', 'ok']);
