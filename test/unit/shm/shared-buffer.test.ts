@@ -293,6 +293,8 @@ test.each(
         ['mapped', 'shared'],
       ] as const)
     : ([['mapped', 'mapped']] as const),
-)('processes with views %s and %s see each other in the order of the language', (...views) =>
-  run(plan, views),
+)(
+  'processes with views %s and %s see each other in the order of the language',
+  (...views) => run(plan, views),
+  120_000,
 );
