@@ -59,9 +59,9 @@ const ownTexts = new Map<number, readonly [code: string, text: string]>([
   [system.errno.EDQUOT, ['EDQUOT', 'quota exceeded']],
   [system.errno.ESTALE, ['ESTALE', 'stale file handle']],
   [system.errno.EBADMSG, ['EBADMSG', 'bad message']],
-  // Not in os.constants; the same numbers on every architecture that iospace supports.
-  [87, ['EUSERS', 'too many users']],
-  [130, ['EOWNERDEAD', 'owner died']],
+  [errno.EUSERS, ['EUSERS', 'too many users']],
+  [errno.EOWNERDEAD, ['EOWNERDEAD', 'owner died']],
+  // Not in os.constants, either.
   [131, ['ENOTRECOVERABLE', 'state not recoverable']],
 ]);
 

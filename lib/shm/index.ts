@@ -20,7 +20,6 @@ export type { RingProducer } from './ring/producer.js';
 export { Ring, type RingOptions, type SideOptions } from './ring/ring.js';
 export type { RingSender } from './ring/sender.js';
 export type { RingSending } from './ring/sending.js';
-export type { RingBlockOptions, RingWaitOptions } from './ring/wait.js';
 export { SharedMemory } from './shared-memory.js';
 export {
   type AttachOptions,

@@ -7,9 +7,10 @@ import { Readable } from 'node:stream';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { inspect } from 'node:util';
 import { errno, systemError } from '../../errors.js';
+import type { BlockOptions, WaitOptions } from '../futex.js';
 import type { Attachment, PeerState } from './attachment.js';
 import { CONSUMER_SLEEPS, type Layout, load } from './layout.js';
-import { type RingBlockOptions, RingWait, type RingWaitOptions } from './wait.js';
+import { RingWait } from './wait.js';
 
 /** Messages that an iteration gives before the event loop has its turn. */
 const MESSAGES_A_TURN = 1000;
@@ -99,7 +100,7 @@ export abstract class RingConsumer {
    * @returns undefined once the producer has closed and nothing is left; never in a ring of many, where senders come and go
    * @throws as {@link RingConsumer.peek}; ETIMEDOUT; EOWNERDEAD if the producer has died and nothing is left
    */
-  receiveSync(options?: RingBlockOptions): Uint8Array | undefined {
+  receiveSync(options?: BlockOptions): Uint8Array | undefined {
     const wait = new RingWait('Ring.receiveSync', options, ['timeout']);
     for (;;) {
       const seen = load(this.#words, this.awaited);
@@ -121,7 +122,7 @@ export abstract class RingConsumer {
    *
    * @throws as {@link RingConsumer.receiveSync}; an AbortError (ABORT_ERR) whose `cause` is the signal's reason
    */
-  async receive(options?: RingWaitOptions): Promise<Uint8Array | undefined> {
+  async receive(options?: WaitOptions): Promise<Uint8Array | undefined> {
     const wait = new RingWait('Ring.receive', options, ['timeout', 'signal']);
     for (;;) {
       const seen = load(this.#words, this.awaited);
@@ -147,7 +148,7 @@ export abstract class RingConsumer {
    *   console.log(message.length);
    * }
    */
-  async *messages(options?: RingWaitOptions): AsyncGenerator<Uint8Array, void, void> {
+  async *messages(options?: WaitOptions): AsyncGenerator<Uint8Array, void, void> {
     for (let count = 1; ; count++) {
       const message = await this.receive(options);
       if (message === undefined) {

@@ -7,9 +7,10 @@ import { Writable } from 'node:stream';
 import { inspect } from 'node:util';
 import { checkInteger } from '../../check.js';
 import { errno, systemError, wrongType } from '../../errors.js';
+import type { BlockOptions, WaitOptions } from '../futex.js';
 import { type Attachment, CONSUMER, type PeerState } from './attachment.js';
 import { HEAD, type Layout, load, SENDERS_SLEEP } from './layout.js';
-import { type RingBlockOptions, RingWait, type RingWaitOptions } from './wait.js';
+import { RingWait } from './wait.js';
 
 /** What a producer and a sender have in common. Made by `Ring.producer` and `Ring.sender`. */
 export abstract class RingSending {
@@ -44,7 +45,7 @@ export abstract class RingSending {
    *
    * @throws as {@link RingSending.trySend}; ETIMEDOUT; EPIPE if the consumer has closed; EOWNERDEAD if it has died
    */
-  sendSync(message: Uint8Array, options?: RingBlockOptions): void {
+  sendSync(message: Uint8Array, options?: BlockOptions): void {
     const wait = new RingWait('Ring.sendSync', options, ['timeout']);
     for (;;) {
       const seen = load(this.#words, HEAD);
@@ -65,7 +66,7 @@ export abstract class RingSending {
    * @example
    * await producer.send(Buffer.from('hello'), { timeout: 1000 });
    */
-  async send(message: Uint8Array, options?: RingWaitOptions): Promise<void> {
+  async send(message: Uint8Array, options?: WaitOptions): Promise<void> {
     const wait = new RingWait('Ring.send', options, ['timeout', 'signal']);
     checkMessage(message, this.maxLength);
     if (this.#queued === 0 && this.trySend(message)) {

@@ -11,19 +11,7 @@
 import { setTimeout as later, setImmediate as nextTurn } from 'node:timers/promises';
 import { checkOptions, checkSignal, checkTimeout } from '../../check.js';
 import { abortError, errno, isSystemError, systemError } from '../../errors.js';
-import { futex } from '../futex.js';
-
-/** How long to wait where that blocks the thread. */
-export interface RingBlockOptions {
-  /** Milliseconds, at most 2^31 - 1, after which it throws ETIMEDOUT. @defaultValue no limit */
-  timeout?: number;
-}
-
-/** How long to wait for the other side. */
-export interface RingWaitOptions extends RingBlockOptions {
-  /** Ends the wait with an AbortError. */
-  signal?: AbortSignal;
-}
+import { deadlineOf, futex, remaining, type WaitOptions } from '../futex.js';
 
 /** Looks that follow each other at once, before the thread sleeps: some 20 µs. */
 const SPINS = 1000;
@@ -41,14 +29,15 @@ const PAUSE = 5;
 export class RingWait {
   readonly #operation: string;
   readonly #signal: AbortSignal | undefined;
-  readonly #end: number;
+  /** By `performance.now()`. */
+  readonly #deadline: number;
   #rounds = 0;
 
-  constructor(operation: string, options: RingWaitOptions | undefined, known: ('timeout' | 'signal')[]) {
+  constructor(operation: string, options: WaitOptions | undefined, known: ('timeout' | 'signal')[]) {
     const { timeout, signal } = checkOptions(options, known);
     this.#operation = operation;
     this.#signal = signal === undefined ? undefined : checkSignal(signal);
-    this.#end = performance.now() + (checkTimeout(timeout) ?? Infinity);
+    this.#deadline = deadlineOf(checkTimeout(timeout));
     this.#check();
   }
 
@@ -124,8 +113,8 @@ export class RingWait {
           return;
         }
         // Timers can be early.
-        if (this.#end !== Infinity) {
-          timer = setTimeout(look, this.#end - performance.now());
+        if (this.#deadline !== Number.POSITIVE_INFINITY) {
+          timer = setTimeout(look, this.#deadline - performance.now());
         }
       };
       this.#signal?.addEventListener('abort', look);
@@ -139,11 +128,11 @@ export class RingWait {
     if (this.#signal?.aborted === true) {
       throw abortError(this.#signal);
     }
-    const left = this.#end - performance.now();
-    if (left <= 0 && this.#rounds > 0) {
+    const left = remaining(this.#deadline, LONGEST_SLEEP);
+    if (left === 0 && this.#rounds > 0) {
       throw systemError(errno.ETIMEDOUT, this.#operation);
     }
-    return Math.ceil(Math.max(0, Math.min(left, LONGEST_SLEEP)));
+    return Math.ceil(left);
   }
 }
 
