@@ -10,7 +10,7 @@ import { inspect } from 'node:util';
 import type { Words } from '../binding.js';
 import { checkInteger } from '../check.js';
 import { type BlockOptions, checkIndex, checkWords, futex, type WaitOptions } from './futex.js';
-import { type Awaited, block, wait } from './word-wait.js';
+import { block, type Waitable, wait } from './word-wait.js';
 
 const INT32_MAX = 2 ** 31 - 1;
 
@@ -71,7 +71,7 @@ export class CountingEvent {
    * @throws ETIMEDOUT; ERR_INVALID_STATE if the memory was given back
    */
   wait(options?: BlockOptions): number {
-    return block('CountingEvent.wait', this.#awaited(), options);
+    return block('CountingEvent.wait', this.#waitable(), options);
   }
 
   /**
@@ -81,10 +81,10 @@ export class CountingEvent {
    *   {@link futex.waitAsync}
    */
   async waitAsync(options?: WaitOptions): Promise<number> {
-    return await wait('CountingEvent.waitAsync', this.#awaited(), options);
+    return await wait('CountingEvent.waitAsync', this.#waitable(), options);
   }
 
-  #awaited(): Awaited<number> {
+  #waitable(): Waitable<number> {
     return {
       words: this.#words,
       index: this.#index,

@@ -19,7 +19,7 @@ export type { RingKind, RingMemory } from './ring/layout.js';
 export type { RingProducer } from './ring/producer.js';
 export { Ring, type RingOptions, type SideOptions } from './ring/ring.js';
 export type { RingSender } from './ring/sender.js';
-export type { RingSending } from './ring/sending.js';
+export type { RingWriter } from './ring/writer.js';
 export { SharedMemory } from './shared-memory.js';
 export {
   type AttachOptions,

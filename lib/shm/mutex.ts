@@ -14,7 +14,7 @@ import { binding, type NativeByteLocks, type Words } from '../binding.js';
 import { checkDescriptor } from '../check.js';
 import { errno, invalidState, systemError } from '../errors.js';
 import { type BlockOptions, checkIndex, checkWords, futex, type WaitOptions } from './futex.js';
-import { type Awaited, block, wait } from './word-wait.js';
+import { block, type Waitable, wait } from './word-wait.js';
 
 /** How a mutex was had: `'owner-died'` if the last holder did not give it back. */
 export type Locked = 'locked' | 'owner-died';
@@ -115,7 +115,7 @@ export class Mutex {
     if (this.#held) {
       throw invalidState('this object has the mutex already');
     }
-    return block('Mutex.lock', this.#awaited(), options);
+    return block('Mutex.lock', this.#waitable(), options);
   }
 
   /**
@@ -126,7 +126,7 @@ export class Mutex {
    *   as {@link futex.waitAsync}
    */
   async lockAsync(options?: WaitOptions): Promise<Locked> {
-    return await wait('Mutex.lockAsync', this.#awaited(), options);
+    return await wait('Mutex.lockAsync', this.#waitable(), options);
   }
 
   /**
@@ -190,7 +190,7 @@ export class Mutex {
     return (before & STATE) === FREE ? 'locked' : 'owner-died';
   }
 
-  #awaited(): Awaited<Locked> {
+  #waitable(): Waitable<Locked> {
     let next = HELD;
     return {
       words: this.#words,

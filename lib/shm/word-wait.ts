@@ -9,7 +9,7 @@ import { abortError, errno, systemError } from '../errors.js';
 import { type BlockOptions, deadlineOf, futex, remaining, type WaitOptions, type Words } from './futex.js';
 
 /** What is waited for. */
-export interface Awaited<T> {
+export interface Waitable<T> {
   readonly words: Words;
   /** Of the word. */
   readonly index: number;
@@ -25,16 +25,16 @@ export interface Awaited<T> {
  * @param operation - what errors call it
  * @throws ETIMEDOUT; what `take` and `sleep` throw
  */
-export function block<T>(operation: string, awaited: Awaited<T>, options: BlockOptions | undefined): T {
+export function block<T>(operation: string, waitable: Waitable<T>, options: BlockOptions | undefined): T {
   const { timeout } = checkOptions(options, ['timeout']);
   const deadline = deadlineOf(checkTimeout(timeout));
-  const { words, index } = awaited;
+  const { words, index } = waitable;
   for (;;) {
-    const taken = awaited.take();
+    const taken = waitable.take();
     if (taken !== undefined) {
       return taken;
     }
-    const { value, sleep } = asleep(operation, awaited, deadline);
+    const { value, sleep } = nextSleep(operation, waitable, deadline);
     futex.wait(words, index, value, { timeout: sleep });
   }
 }
@@ -46,7 +46,7 @@ export function block<T>(operation: string, awaited: Awaited<T>, options: BlockO
  */
 export async function wait<T>(
   operation: string,
-  awaited: Awaited<T>,
+  waitable: Waitable<T>,
   options: WaitOptions | undefined,
 ): Promise<T> {
   const { signal, timeout } = checkOptions(options, ['timeout', 'signal']);
@@ -55,26 +55,26 @@ export async function wait<T>(
     throw abortError(signal);
   }
   const abort = signal === undefined ? {} : { signal };
-  const { words, index } = awaited;
+  const { words, index } = waitable;
   for (;;) {
-    const taken = awaited.take();
+    const taken = waitable.take();
     if (taken !== undefined) {
       return taken;
     }
-    const { value, sleep } = asleep(operation, awaited, deadline, signal);
+    const { value, sleep } = nextSleep(operation, waitable, deadline, signal);
     await futex.waitAsync(words, index, value, { timeout: sleep, ...abort });
   }
 }
 
 /** The value to sleep on, and for how many milliseconds. @throws ETIMEDOUT; an AbortError */
-function asleep(
+function nextSleep(
   operation: string,
-  awaited: Awaited<unknown>,
+  waitable: Waitable<unknown>,
   deadline: number,
   signal?: AbortSignal,
 ): { value: number; sleep: number } {
   // Also for one that gives up: if it was woken, the others that sleep were not, and the next wake is theirs.
-  const { value, most } = awaited.sleep();
+  const { value, most } = waitable.sleep();
   // Not before the try: a wake that came with the abort is not lost.
   if (signal?.aborted === true) {
     throw abortError(signal);

@@ -196,7 +196,7 @@ export function format(memory: RingMemory, kind: RingKind, message: number, repl
  *
  * @param operation - what the errors say
  */
-export function read(memory: RingMemory, operation: string): Layout {
+export function readHeader(memory: RingMemory, operation: string): Layout {
   const span = roomOf(memory);
   const header = new Int32Array(span.buffer, span.byteOffset, HEADER_WORDS);
   const magic = Atomics.load(header, MAGIC);

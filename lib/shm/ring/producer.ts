@@ -20,8 +20,8 @@ import {
   RECORD_BYTES,
   TAIL,
 } from './layout.js';
-import { checkMessage, RingSending } from './sending.js';
 import { wakeSleepers } from './wait.js';
+import { checkMessage, RingWriter } from './writer.js';
 
 /** In the place of a length: the next record is at the start. */
 export const TO_THE_START = -1;
@@ -49,7 +49,7 @@ export function longestMessage(capacity: number): number {
  *   producer.commit();
  * }
  */
-export class RingProducer extends RingSending {
+export class RingProducer extends RingWriter {
   #words: Int32Array;
   readonly #mask: number;
   #most: number;

@@ -11,7 +11,7 @@ import { checkBoolean, checkDescriptor, checkInteger, checkOneOf, checkOptions }
 import { errno, systemError, wrongValue } from '../../errors.js';
 import { FileMemory } from '../file-memory.js';
 import type { RingConsumer } from './consumer.js';
-import { format, type Layout, type RingKind, type RingMemory, read } from './layout.js';
+import { format, type Layout, type RingKind, type RingMemory, readHeader } from './layout.js';
 import { RingProducer } from './producer.js';
 import { RingSender } from './sender.js';
 import { SingleConsumer } from './single-consumer.js';
@@ -79,7 +79,7 @@ function create(memory: RingMemory, options?: RingOptions): void {
  */
 function producer(memory: RingMemory, options?: SideOptions): RingProducer {
   const fd = descriptorOf(memory, options);
-  return new RingProducer(ofKind(read(memory, 'Ring.producer'), 'single', 'Ring.producer'), fd);
+  return new RingProducer(ofKind(readHeader(memory, 'Ring.producer'), 'single', 'Ring.producer'), fd);
 }
 
 /**
@@ -93,7 +93,7 @@ function producer(memory: RingMemory, options?: SideOptions): RingProducer {
  */
 function sender(memory: RingMemory, options?: SideOptions): RingSender {
   const fd = descriptorOf(memory, options);
-  return new RingSender(ofKind(read(memory, 'Ring.sender'), 'many', 'Ring.sender'), fd);
+  return new RingSender(ofKind(readHeader(memory, 'Ring.sender'), 'many', 'Ring.sender'), fd);
 }
 
 /**
@@ -103,7 +103,7 @@ function sender(memory: RingMemory, options?: SideOptions): RingSender {
  */
 function consumer(memory: RingMemory, options?: SideOptions): RingConsumer {
   const fd = descriptorOf(memory, options);
-  const layout = read(memory, 'Ring.consumer');
+  const layout = readHeader(memory, 'Ring.consumer');
   return layout.kind === 'single' ? new SingleConsumer(layout, fd) : new SlotConsumer(layout, fd);
 }
 

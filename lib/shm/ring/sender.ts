@@ -9,15 +9,15 @@
  */
 import { Attachment } from './attachment.js';
 import { CONSUMER_SLEEPS, damaged, gone, HEADER_WORDS, type Layout, RECORD_BYTES, TAIL } from './layout.js';
-import { checkMessage, RingSending } from './sending.js';
 import { ABANDONED, CLAIMED, claimed, FREE, kindOf, ownerOf, READY, roundOf, Slots } from './slots.js';
 import { wakeSleepers } from './wait.js';
+import { checkMessage, RingWriter } from './writer.js';
 
 /** Most looks of one call, each of which somebody else's progress made useless. */
 const MOST_LOOKS = 10_000;
 
 /** One of up to 64 that send into a ring of many. Made by `Ring.sender`. */
-export class RingSender extends RingSending {
+export class RingSender extends RingWriter {
   readonly #layout: Layout;
   readonly #slots: Slots;
   readonly #attachment: Attachment;

@@ -1,7 +1,7 @@
 /** Random calls, against a list; what is in the memory without being published does not matter; garbage is an error. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { Ring, type RingConsumer, type RingSending } from '../../../lib/shm/index.js';
+import { Ring, type RingConsumer, type RingWriter } from '../../../lib/shm/index.js';
 
 const HEADER = 1024;
 const TAIL = 32;
@@ -162,10 +162,10 @@ test.each(['single', 'many'] as const)(
           const memory = new ArrayBuffer(HEADER + 512);
           Ring.create(memory, { kind });
           const words = new Int32Array(memory);
-          const sending: RingSending = kind === 'single' ? Ring.producer(memory) : Ring.sender(memory);
+          const writer: RingWriter = kind === 'single' ? Ring.producer(memory) : Ring.sender(memory);
           const consumer: RingConsumer = Ring.consumer(memory);
           const all = [
-            () => sending.trySend(new Uint8Array(24).fill(7)),
+            () => writer.trySend(new Uint8Array(24).fill(7)),
             () => consumer.tryReceive(),
             () => consumer.peek(),
             () => consumer.release(),

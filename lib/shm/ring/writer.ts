@@ -13,10 +13,10 @@ import { HEAD, type Layout, load, SENDERS_SLEEP } from './layout.js';
 import { RingWait } from './wait.js';
 
 /** What a producer and a sender have in common. Made by `Ring.producer` and `Ring.sender`. */
-export abstract class RingSending {
+export abstract class RingWriter {
   readonly #words: Int32Array;
   readonly #attachment: Attachment;
-  /** What of {@link RingSending.send} is waiting for room, in its order. */
+  /** What of {@link RingWriter.send} is waiting for room, in its order. */
   #queue: Promise<void> = Promise.resolve();
   #queued = 0;
 
@@ -43,7 +43,7 @@ export abstract class RingSending {
   /**
    * Sends a copy of a message, and blocks the thread until there is room.
    *
-   * @throws as {@link RingSending.trySend}; ETIMEDOUT; EPIPE if the consumer has closed; EOWNERDEAD if it has died
+   * @throws as {@link RingWriter.trySend}; ETIMEDOUT; EPIPE if the consumer has closed; EOWNERDEAD if it has died
    */
   sendSync(message: Uint8Array, options?: BlockOptions): void {
     const wait = new RingWait('Ring.sendSync', options, ['timeout']);
@@ -62,7 +62,7 @@ export abstract class RingSending {
    * Sends a copy of a message, once there is room. The message must stay as it is until this has settled. Messages go in
    * the order of the calls, of which any number may wait; `trySend` and `sendSync` may overtake them.
    *
-   * @throws as {@link RingSending.sendSync}; an AbortError (ABORT_ERR) whose `cause` is the signal's reason
+   * @throws as {@link RingWriter.sendSync}; an AbortError (ABORT_ERR) whose `cause` is the signal's reason
    * @example
    * await producer.send(Buffer.from('hello'), { timeout: 1000 });
    */
