@@ -192,7 +192,8 @@ export function reportLeak(description: string, byteLength: number): void {
       type: 'IospaceLeakWarning',
       code: 'IOSPACE_LEAK',
       detail:
-        'What a device may still use stays allocated, and a window open in its type, until the device is closed.',
+        'What a device may still use stays allocated, and a window open in its type, until the device is closed. ' +
+        'Shared memory is closed by being collected, whenever that is.',
     },
   );
 }
