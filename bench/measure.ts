@@ -24,12 +24,18 @@ export function schedule(): Schedule {
   return scheduleOf('/proc/self/schedstat');
 }
 
-/** Nanoseconds for which all threads of these processes waited for a processor. */
-export function waitedBy(pids: readonly number[]): number {
+/** Nanoseconds for which all threads of these processes waited for a processor. Those that have just ended are left out. */
+function waitedBy(pids: readonly number[]): number {
   let waited = 0;
   for (const pid of pids) {
-    for (const thread of readdirSync(`/proc/${pid}/task`)) {
-      waited += scheduleOf(`/proc/${pid}/task/${thread}/schedstat`).waited;
+    try {
+      for (const thread of readdirSync(`/proc/${pid}/task`)) {
+        waited += scheduleOf(`/proc/${pid}/task/${thread}/schedstat`).waited;
+      }
+    } catch (error) {
+      if (!['ENOENT', 'ESRCH'].includes((error as NodeJS.ErrnoException).code ?? '')) {
+        throw error;
+      }
     }
   }
   return waited;
