@@ -407,12 +407,12 @@ export interface NativeBinding {
   /** Whether nobody else has the file open or mapped. EACCES for who does not own it. */
   isSoleOpener(fd: number): boolean;
   /** Adds the name of an open file to those that end with this process. */
-  addLastName(path: string, fd: number): void;
-  forgetLastName(path: string): void;
+  addExitName(path: string, fd: number): void;
+  forgetExitName(path: string): void;
   /** Removes all of them now. */
-  removeLastNames(): void;
+  removeExitNames(): void;
   /** Has SIGHUP, SIGINT or SIGTERM remove them before it does what it does now, unless it is ignored. */
-  guardLastNames(signal: number): void;
+  guardExitNames(signal: number): void;
 
   // System V. Ids and keys are signed.
   ftok(path: string, id: number): number;

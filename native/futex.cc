@@ -31,7 +31,7 @@ Detail About(const std::uint32_t* word) {
   return {.address = reinterpret_cast<std::uintptr_t>(word)};
 }
 
-/// 0 woken, 1 another value than expected, 2 neither, in the time given or the longest sleep.
+/// Returns a syscall::Slept as its number. Sleeps for the time given, or the longest sleep.
 Napi::Value FutexWait(const Napi::CallbackInfo& info) {
   const std::uint32_t* const word = Word(info[0], info[1]);
   const auto expected = Integer<std::uint32_t>(info[2], "expected");
@@ -49,17 +49,17 @@ Napi::Value FutexWake(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-class Bell final : public sleeper::Client {
+class Notifier final : public sleeper::Client {
  public:
-  static Result<Bell*> Open(napi_env env, FutexWaits* waits) {
+  static Result<Notifier*> Open(napi_env env, FutexWaits* waits) {
     uv_loop_t* loop = nullptr;
     if (napi_get_uv_event_loop(env, &loop) != napi_ok) return Failure{ENOTSUP, "uv_async_init"};
-    auto bell = std::unique_ptr<Bell>(new Bell(waits));
-    const int status = uv_async_init(loop, &bell->handle_, OnRung);
+    auto notifier = std::unique_ptr<Notifier>(new Notifier(waits));
+    const int status = uv_async_init(loop, &notifier->handle_, OnNotified);
     if (status != 0) return Failure{-status, "uv_async_init"};
-    bell->handle_.data = bell.get();
+    notifier->handle_.data = notifier.get();
     // From here libuv knows the handle, and only Close() may free it.
-    Bell* const open = bell.release();
+    Notifier* const open = notifier.release();
     sleeper::Join(*open);
     open->Reference(false);
     // An asynchronous hook, because the environment must live until libuv has closed the handle.
@@ -68,8 +68,8 @@ class Bell final : public sleeper::Client {
     return Failure{ENOTSUP, "napi_add_async_cleanup_hook"};
   }
 
-  Bell(const Bell&) = delete;
-  Bell& operator=(const Bell&) = delete;
+  Notifier(const Notifier&) = delete;
+  Notifier& operator=(const Notifier&) = delete;
 
   void Notify() noexcept override { uv_async_send(&handle_); }
 
@@ -89,22 +89,22 @@ class Bell final : public sleeper::Client {
   }
 
  private:
-  explicit Bell(FutexWaits* waits) : waits_(waits) {}
-  ~Bell() {
+  explicit Notifier(FutexWaits* waits) : waits_(waits) {}
+  ~Notifier() {
     if (hook_ != nullptr) napi_remove_async_cleanup_hook(hook_);
   }
-  friend std::default_delete<Bell>;
+  friend std::default_delete<Notifier>;
 
-  static void OnRung(uv_async_t* handle) { static_cast<Bell*>(handle->data)->waits_->Deliver(); }
+  static void OnNotified(uv_async_t* handle) { static_cast<Notifier*>(handle->data)->waits_->Deliver(); }
 
-  static void OnClosed(uv_handle_t* handle) { delete static_cast<Bell*>(handle->data); }
+  static void OnClosed(uv_handle_t* handle) { delete static_cast<Notifier*>(handle->data); }
 
   static void OnEnvironmentEnd(napi_async_cleanup_hook_handle, void* data) {
-    auto* const bell = static_cast<Bell*>(data);
+    auto* const notifier = static_cast<Notifier*>(data);
     // Without waits it is closing already.
-    if (bell->waits_ == nullptr) return;
-    bell->waits_->Forget();
-    bell->Close();
+    if (notifier->waits_ == nullptr) return;
+    notifier->waits_->Forget();
+    notifier->Close();
   }
 
   FutexWaits* waits_;
@@ -129,17 +129,17 @@ FutexWaits::FutexWaits(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   on_ended_ = Napi::Persistent(info[0].As<Napi::Function>());
   // Not with this object as its resource: Node 26 would never let it be collected.
   context_ = std::make_unique<Napi::AsyncContext>(env, "iospace:FutexWaits");
-  bell_ = Take(env, Bell::Open(env, this));
+  notifier_ = Take(env, Notifier::Open(env, this));
 }
 
 FutexWaits::~FutexWaits() {
-  if (bell_ != nullptr) bell_->Close();
+  if (notifier_ != nullptr) notifier_->Close();
 }
 
 void FutexWaits::Deliver() {
   const Napi::Env env = Env();
   const Napi::HandleScope scope(env);
-  const std::vector<sleeper::Ended> ended = sleeper::Collect(*bell_);
+  const std::vector<sleeper::Ended> ended = sleeper::Collect(*notifier_);
   Count(waits_ - ended.size());
   for (const auto& [id, outcome] : ended) {
     CallFromLoop(env, *context_, on_ended_.Value(),
@@ -147,16 +147,16 @@ void FutexWaits::Deliver() {
   }
 }
 
-Bell& FutexWaits::Live() const {
-  if (bell_ == nullptr) throw InvalidState(Env(), "the environment is ending");
-  return *bell_;
+Notifier& FutexWaits::Live() const {
+  if (notifier_ == nullptr) throw InvalidState(Env(), "the environment is ending");
+  return *notifier_;
 }
 
 void FutexWaits::Count(std::size_t waits) {
   const bool held = waits_ > 0;
   waits_ = waits;
   if (held == (waits_ > 0)) return;
-  bell_->Reference(waits_ > 0);
+  notifier_->Reference(waits_ > 0);
   if (waits_ > 0)
     Ref();
   else

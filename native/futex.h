@@ -10,7 +10,7 @@ namespace iospace {
 
 /// The part that libuv, the sleeper and the environment's end know; it frees itself once libuv has let go of
 /// it.
-class Bell;
+class Notifier;
 
 /// All waits of one environment that do not block it.
 class FutexWaits : public Napi::ObjectWrap<FutexWaits> {
@@ -26,22 +26,22 @@ class FutexWaits : public Napi::ObjectWrap<FutexWaits> {
 
   /// Calls onEnded for each wait that has ended.
   void Deliver();
-  /// The bell has ended with the environment.
-  void Forget() { bell_ = nullptr; }
+  /// The notifier has ended with the environment.
+  void Forget() { notifier_ = nullptr; }
 
  private:
   void Add(const Napi::CallbackInfo& info);
   void Cancel(const Napi::CallbackInfo& info);
 
   /// Throws if the environment is ending.
-  Bell& Live() const;
+  Notifier& Live() const;
   /// While there are waits, they keep this object and the event loop.
   void Count(std::size_t waits);
 
   Napi::FunctionReference on_ended_;
   std::unique_ptr<Napi::AsyncContext> context_;
   /// Null once the environment is ending.
-  Bell* bell_ = nullptr;
+  Notifier* notifier_ = nullptr;
   std::size_t waits_ = 0;
 };
 

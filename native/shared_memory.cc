@@ -2,8 +2,8 @@
 
 #include "arguments.h"
 #include "error.h"
+#include "exit_names.h"
 #include "files.h"
-#include "last_names.h"
 #include "syscall.h"
 
 namespace iospace {
@@ -29,21 +29,21 @@ Napi::Value IsSoleOpener(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), is_sole);
 }
 
-void AddLastName(const Napi::CallbackInfo& info) {
+void AddExitName(const Napi::CallbackInfo& info) {
   const std::string path = Text(info[0], "path");
-  Check(info.Env(), last_names::Add(path, Descriptor(info[1], "fd")), {.path = path});
+  Check(info.Env(), exit_names::Add(path, Descriptor(info[1], "fd")), {.path = path});
 }
 
-void ForgetLastName(const Napi::CallbackInfo& info) {
-  last_names::Forget(Text(info[0], "path"));
+void ForgetExitName(const Napi::CallbackInfo& info) {
+  exit_names::Forget(Text(info[0], "path"));
 }
 
-void RemoveLastNames(const Napi::CallbackInfo&) {
-  last_names::Remove();
+void RemoveExitNames(const Napi::CallbackInfo&) {
+  exit_names::Remove();
 }
 
-void GuardLastNames(const Napi::CallbackInfo& info) {
-  Check(info.Env(), last_names::Guard(Integer<int>(info[0], "signal")));
+void GuardExitNames(const Napi::CallbackInfo& info) {
+  Check(info.Env(), exit_names::Guard(Integer<int>(info[0], "signal")));
 }
 
 }  // namespace
@@ -69,10 +69,10 @@ void DefineSharedMemory(Napi::Object exports) {
   exports.Set("seal", Napi::Function::New<Seal>(env, "seal"));
   exports.Set("seals", Napi::Function::New<Seals>(env, "seals"));
   exports.Set("isSoleOpener", Napi::Function::New<IsSoleOpener>(env, "isSoleOpener"));
-  exports.Set("addLastName", Napi::Function::New<AddLastName>(env, "addLastName"));
-  exports.Set("forgetLastName", Napi::Function::New<ForgetLastName>(env, "forgetLastName"));
-  exports.Set("removeLastNames", Napi::Function::New<RemoveLastNames>(env, "removeLastNames"));
-  exports.Set("guardLastNames", Napi::Function::New<GuardLastNames>(env, "guardLastNames"));
+  exports.Set("addExitName", Napi::Function::New<AddExitName>(env, "addExitName"));
+  exports.Set("forgetExitName", Napi::Function::New<ForgetExitName>(env, "forgetExitName"));
+  exports.Set("removeExitNames", Napi::Function::New<RemoveExitNames>(env, "removeExitNames"));
+  exports.Set("guardExitNames", Napi::Function::New<GuardExitNames>(env, "guardExitNames"));
 }
 
 }  // namespace iospace

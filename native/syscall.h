@@ -204,8 +204,8 @@ Status Unlock(std::span<std::byte> bytes);
 
 // Futexes: sleep while a 32-bit word has a value, in whatever process it is mapped. The kernel alone reads
 // the word: one that is not mapped is EFAULT, one that is not aligned is EINVAL.
-/// What ended a sleep. A signal ends it as its time does.
-enum class Slept { kWoken, kNotEqual, kTimedOut };
+/// What ended a sleep. A signal ends it as its time does. The numbers are known to lib/shm/futex.ts.
+enum class Slept { kWoken = 0, kNotEqual = 1, kTimedOut = 2 };
 /// Sleeps at most `nanoseconds`.
 Result<Slept> FutexWait(const std::uint32_t* word, std::uint32_t expected, std::int64_t nanoseconds);
 /// Wakes at most `count` sleepers; returns how many it has woken.

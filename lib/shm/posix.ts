@@ -9,7 +9,7 @@ import { binding, type NativeOwnedFile } from '../binding.js';
 import { checkBoolean, checkInteger, checkOptions, checkString } from '../check.js';
 import { errno, explained, isSystemError, systemError, wrongValue } from '../errors.js';
 import { MAX_BYTE_LENGTH, type Mapping } from '../mapping.js';
-import { removeAtExit } from './exit.js';
+import { removeAtExit } from './exit-names.js';
 import { extend, FileMemory, type MemoryFile, mapFile, mappable } from './file-memory.js';
 
 /** How to open a shared memory object. */
@@ -221,7 +221,7 @@ function unlink(name: string): void {
   const path = objectName(name);
   const native = binding();
   native.shmUnlink(path);
-  native.forgetLastName(objectPath(path));
+  native.forgetExitName(objectPath(path));
 }
 
 /**

@@ -8,7 +8,7 @@
 
 #include "syscall.h"
 
-namespace iospace::last_names {
+namespace iospace::exit_names {
 
 /// Adds the name `path` of an open file, or changes which file it stands for.
 Status Add(const std::string& path, int fd);
@@ -21,4 +21,4 @@ void Remove() noexcept;
 /// again whenever something else has taken the signal and left it.
 Status Guard(int signal);
 
-}  // namespace iospace::last_names
+}  // namespace iospace::exit_names

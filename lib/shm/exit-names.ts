@@ -20,10 +20,10 @@ let watching = false;
  * @param path - of the file
  */
 export function removeAtExit(native: NativeBinding, path: string, fd: number): void {
-  native.addLastName(path, fd);
+  native.addExitName(path, fd);
   if (!watching) {
     watching = true;
-    process.once('exit', () => native.removeLastNames());
+    process.once('exit', () => native.removeExitNames());
     // Node gives the signal back to the system with the last listener, before this is called.
     process.on('removeListener', (event) => {
       if (signals.some((signal) => signal === event)) {
@@ -37,7 +37,7 @@ export function removeAtExit(native: NativeBinding, path: string, fd: number): v
 function guard(native: NativeBinding): void {
   for (const signal of signals) {
     if (process.listenerCount(signal) === 0) {
-      native.guardLastNames(constants.signals[signal]);
+      native.guardExitNames(constants.signals[signal]);
     }
   }
 }

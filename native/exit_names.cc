@@ -1,4 +1,4 @@
-#include "last_names.h"
+#include "exit_names.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -10,7 +10,7 @@
 #include <csignal>
 #include <forward_list>
 
-namespace iospace::last_names {
+namespace iospace::exit_names {
 namespace {
 
 struct Name {
@@ -120,4 +120,4 @@ Status Guard(int signal) {
   return std::nullopt;
 }
 
-}  // namespace iospace::last_names
+}  // namespace iospace::exit_names
