@@ -152,6 +152,7 @@ export interface NativeOwnedFile {
   duplicate(fd: number): number;
   shmOpen(name: string, flags: number, mode: number): number;
   memfdCreate(name: string, flags: number): number;
+  eventfd(initial: number, flags: number): number;
   /** A second call does nothing. */
   close(): void;
 }

@@ -90,13 +90,6 @@ void Fallocate(const Napi::CallbackInfo& info) {
   Check(info.Env(), syscall::Allocate(fd, offset, length));
 }
 
-Napi::Value Eventfd(const Napi::CallbackInfo& info) {
-  const auto initial = Integer<std::uint32_t>(info[0], "initial");
-  const int flags = Integer<int>(info[1], "flags");
-  FileDescriptor fd = Take(info.Env(), syscall::Eventfd(initial, flags));
-  return Napi::Number::New(info.Env(), fd.Detach());
-}
-
 }  // namespace
 
 FileDescriptor OpenFile(const Napi::CallbackInfo& info) {
@@ -110,6 +103,12 @@ FileDescriptor DuplicateFile(const Napi::CallbackInfo& info) {
   return Take(info.Env(), syscall::Duplicate(Descriptor(info[0], "fd")));
 }
 
+FileDescriptor CreateEventfd(const Napi::CallbackInfo& info) {
+  const auto initial = Integer<std::uint32_t>(info[0], "initial");
+  const int flags = Integer<int>(info[1], "flags");
+  return Take(info.Env(), syscall::Eventfd(initial, flags));
+}
+
 void DefineFiles(Napi::Object exports) {
   const Napi::Env env = exports.Env();
   exports.Set("open", Napi::Function::New<Opened<OpenFile>>(env, "open"));
@@ -119,7 +118,7 @@ void DefineFiles(Napi::Object exports) {
   exports.Set("poll", Napi::Function::New<Poll>(env, "poll"));
   exports.Set("ftruncate", Napi::Function::New<Ftruncate>(env, "ftruncate"));
   exports.Set("fallocate", Napi::Function::New<Fallocate>(env, "fallocate"));
-  exports.Set("eventfd", Napi::Function::New<Eventfd>(env, "eventfd"));
+  exports.Set("eventfd", Napi::Function::New<Opened<CreateEventfd>>(env, "eventfd"));
 }
 
 }  // namespace iospace

@@ -14,6 +14,8 @@ void DefineFiles(Napi::Object exports);
 FileDescriptor OpenFile(const Napi::CallbackInfo& info);
 /// duplicate(fd)
 FileDescriptor DuplicateFile(const Napi::CallbackInfo& info);
+/// eventfd(initial, flags)
+FileDescriptor CreateEventfd(const Napi::CallbackInfo& info);
 
 /// Exports it as a function that gives the descriptor away.
 template <FileDescriptor (*kOpen)(const Napi::CallbackInfo&)>

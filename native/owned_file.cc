@@ -12,6 +12,7 @@ void OwnedFile::Define(Napi::Object exports) {
                                            InstanceMethod<&OwnedFile::Open<DuplicateFile>>("duplicate"),
                                            InstanceMethod<&OwnedFile::Open<OpenObject>>("shmOpen"),
                                            InstanceMethod<&OwnedFile::Open<CreateMemfd>>("memfdCreate"),
+                                           InstanceMethod<&OwnedFile::Open<CreateEventfd>>("eventfd"),
                                            InstanceMethod<&OwnedFile::Close>("close"),
                                        }));
 }

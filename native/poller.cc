@@ -33,7 +33,11 @@ class Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
-  void Start() { uv_poll_start(&handle_, UV_READABLE, OnReady); }
+  void Start() {
+    // libuv would end the watch that there is, and begin it anew.
+    if (uv_is_active(reinterpret_cast<uv_handle_t*>(&handle_)) == 0)
+      uv_poll_start(&handle_, UV_READABLE, OnReady);
+  }
   void Stop() { uv_poll_stop(&handle_); }
   void Reference() { uv_ref(reinterpret_cast<uv_handle_t*>(&handle_)); }
   void Unreference() { uv_unref(reinterpret_cast<uv_handle_t*>(&handle_)); }

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { closeSync, read, readSync, writeSync } from 'node:fs';
 import { MessageChannel, type MessagePort, parentPort, Worker } from 'node:worker_threads';
 import { eventfd } from 'iospace/raw';
-import { futex, memfd, Ring, type RingConsumer, type RingProducer } from 'iospace/shm';
+import { Doorbell, futex, memfd, Ring, type RingConsumer, type RingProducer } from 'iospace/shm';
 import { costOf, countOf } from '../measure.js';
 import { FIRST_DESCRIPTOR, type Peer, play, startPeer } from './peer.js';
 
@@ -227,6 +227,19 @@ function byPoller(answers: Answers, fd: number): Listener {
   };
 }
 
+function byDoorbell(answers: Answers, fd: number): Listener {
+  const bell = Doorbell.open(fd);
+  return {
+    async run(count) {
+      for (let event = 0; event < count; event++) {
+        await bell.wait();
+        answers.answer();
+      }
+    },
+    close: () => bell.close(),
+  };
+}
+
 function byThreadPool(answers: Answers, fd: number): Listener {
   const counter = new Uint8Array(COUNTER);
   return {
@@ -307,6 +320,7 @@ const parts: Readonly<Record<string, () => void | Promise<void>>> = {
   },
   events: async () => {
     await eventsOf('Poller', 'signal', count, byPoller);
+    await eventsOf('Doorbell', 'signal', count, byDoorbell);
     await eventsOf('fs.read', 'signal', count, byThreadPool);
     await eventsOf('futex.waitAsync', 'rouse', count, byFutex);
   },

@@ -5,6 +5,7 @@
  */
 export type { SystemError } from '../errors.js';
 export type { ViewConstructor } from '../mapped-bytes.js';
+export { Doorbell } from './doorbell.js';
 export { CountingEvent } from './event.js';
 export { fds, type PassOptions } from './fds.js';
 export { FileMemory } from './file-memory.js';

@@ -9,7 +9,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { setImmediate as turn } from 'node:timers/promises';
-import { CountingEvent, futex, Mutex, memfd, posix, Ring, sysv } from 'iospace/shm';
+import { CountingEvent, Doorbell, futex, Mutex, memfd, posix, Ring, sysv } from 'iospace/shm';
 
 /** What is to be the same after each cycle. */
 interface Holdings {
@@ -125,6 +125,18 @@ const kinds: Readonly<Record<string, () => void | Promise<void>>> = {
     const event = new CountingEvent(words, 1);
     event.signal();
     event.wait();
+  },
+  doorbell: async () => {
+    const bell = Doorbell.create();
+    const opened = Doorbell.open(bell.fd);
+    const waiting = opened.wait();
+    bell.ring();
+    await waiting;
+    opened.close();
+    const cancelled = bell.wait();
+    bell.close();
+    await Promise.allSettled([cancelled]);
+    fails(() => bell.ring());
   },
   'waiting word': async () => {
     const abort = new AbortController();

@@ -7,7 +7,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import { CountingEvent, fds, futex, Mutex, memfd, posix, Ring, type SharedMemory, sysv } from 'iospace/shm';
+import {
+  CountingEvent,
+  Doorbell,
+  fds,
+  futex,
+  Mutex,
+  memfd,
+  posix,
+  Ring,
+  type SharedMemory,
+  sysv,
+} from 'iospace/shm';
 
 const name = `/iospace-operations-${process.pid}`;
 const socket = join(tmpdir(), `iospace-operations-${process.pid}`);
@@ -117,6 +128,17 @@ const signalled = event.waitAsync();
 event.signal(2);
 await signalled;
 
+const bell = Doorbell.create();
+const waiting = Doorbell.open(bell.fd).wait();
+bell.ring(2);
+await waiting;
+await fails(() => bell.wait({ timeout: 1 }));
+await fails(() => Doorbell.open(memory.fd));
+const cancelled = bell.wait();
+bell.close();
+await fails(() => cancelled);
+await fails(() => bell.ring());
+
 for (const kind of ['single', 'many'] as const) {
   Ring.create(memory, { kind, replace: true });
   const producer = kind === 'single' ? Ring.producer(memory) : Ring.sender(memory);
@@ -143,6 +165,7 @@ for (const then of [
   'futex.waitAsync(words, 9, 0);',
   'new Mutex(words, 10, memory.fd).lock(); new Mutex(words, 10, memory.fd).lock();',
   'new CountingEvent(words, 11).waitAsync();',
+  'Doorbell.create().wait();',
   'Ring.create(memory, { replace: true }); const ring = Ring.consumer(memory); ring.receiveSync();',
   "fds.receive('SOCKET');".replace('SOCKET', socket),
   'process.exit(0);',
@@ -150,7 +173,7 @@ for (const then of [
 ]) {
   const source = `
     import { parentPort } from 'node:worker_threads';
-    import { CountingEvent, fds, futex, memfd, Mutex, posix, Ring, sysv } from '${library}';
+    import { CountingEvent, Doorbell, fds, futex, memfd, Mutex, posix, Ring, sysv } from '${library}';
     const memory = memfd.create('worker', { size: 1 << 16 });
     const words = memory.view(Int32Array);
     globalThis.kept = [memory, posix.open('${name}'), posix.open('${name}', { readOnly: true })];
