@@ -4,7 +4,7 @@
  * @module
  */
 import { styleText } from 'node:util';
-import type { SharedObject } from '../shm/inventory.js';
+import type { SharedObject } from '../shm/inventory/inventory.js';
 import { type Column, sizeText, tableText } from './text.js';
 
 /** Shared memory of a list, with what people know it by. */

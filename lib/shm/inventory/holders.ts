@@ -4,7 +4,7 @@
  * @module
  */
 import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { explained, isSystemError } from '../errors.js';
+import { explained, isSystemError } from '../../errors.js';
 
 /** A descriptor of a memfd, in some process. */
 export interface MemfdPlace {

@@ -5,11 +5,11 @@
  * @module
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { binding } from '../binding.js';
-import { errno, explained, systemError } from '../errors.js';
-import { attachSegment, type Mapping } from '../mapping.js';
+import { binding } from '../../binding.js';
+import { errno, explained, systemError } from '../../errors.js';
+import { attachSegment, type Mapping } from '../../mapping.js';
+import { objectPath } from '../posix.js';
 import { memfdLabel } from './holders.js';
-import { objectPath } from './posix.js';
 
 /** Shared memory that is open for reading, until it is closed. */
 export interface Contents extends Disposable {

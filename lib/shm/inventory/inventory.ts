@@ -4,13 +4,13 @@
  * @module
  */
 import { statSync } from 'node:fs';
-import { binding } from '../binding.js';
-import { isSystemError } from '../errors.js';
+import { binding } from '../../binding.js';
+import { isSystemError } from '../../errors.js';
+import { type SealName, sealsOf } from '../memfd.js';
+import { objectPath, posix } from '../posix.js';
+import { type ListedSegment, sysv } from '../sysv.js';
 import { type Contents, openMemfd, openPosix, openSegment } from './contents.js';
 import { fileKey, type Holders, type MemfdPlace } from './holders.js';
-import { type SealName, sealsOf } from './memfd.js';
-import { objectPath, posix } from './posix.js';
-import { type ListedSegment, sysv } from './sysv.js';
 
 /**
  * What becomes of it.
