@@ -1,15 +1,13 @@
 /** The same memory, and the same futexes, in a program in C (`peer.c`): whoever makes them, both share them. */
-import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   fds,
   futex,
@@ -19,30 +17,23 @@ import {
   type SharedMemory,
   sysv,
 } from '../../../lib/shm/index.js';
+import { compiled, hasCompiler } from './c-program.js';
 
 // The other side has to be given the processor, too.
 vi.setConfig({ testTimeout: 30_000 });
 
-const hasCompiler = spawnSync('cc', ['--version']).status === 0;
 const SIZE = 5000;
 
 describe.skipIf(!hasCompiler)('a program in C (needs cc)', () => {
-  let directory: string;
+  const program = compiled('peer.c');
   let socket: string;
   let name: string;
   let key: number;
   const peers = new Set<Peer>();
 
   beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), 'iospace-c-'));
-    socket = join(directory, 'socket');
-    const source = fileURLToPath(new URL('peer.c', import.meta.url));
-    // The C library before 2.34 has shm_open() in another one.
-    const flags = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', join(directory, 'peer'), source, '-lrt'];
-    const { status, stderr } = spawnSync('cc', flags, { encoding: 'utf8' });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    socket = join(program.directory, 'socket');
   });
-  afterAll(() => rmSync(directory, { recursive: true }));
   beforeEach(() => {
     name = `/iospace-c-${process.pid}-${randomInt(2 ** 40)}`;
     key = randomInt(1, 2 ** 31 - 1);
@@ -63,7 +54,7 @@ describe.skipIf(!hasCompiler)('a program in C (needs cc)', () => {
 
   /** Starts it. It is killed at the end of the test. */
   function start(kind: string, where: string | number, size: number, ...actions: string[]): Peer {
-    const peer = spawn(join(directory, 'peer'), [kind, `${where}`, `${size}`, ...actions]);
+    const peer = spawn(program.path, [kind, `${where}`, `${size}`, ...actions]);
     peers.add(peer);
     peer.once('exit', () => peers.delete(peer));
     return peer;

@@ -1,31 +1,19 @@
 /** Mutex and CountingEvent with a program in C: `futex-peer.c`, written from what docs/futex.md says of the words. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CountingEvent, Mutex } from '../../../lib/shm/index.js';
+import { compiled, hasCompiler } from './c-program.js';
 import { delay, fd, memory, until, words } from './futex-support.js';
 
-const hasCompiler = spawnSync('cc', ['--version']).status === 0;
 const TIMES = 50_000;
 
 describe.skipIf(!hasCompiler)('a program in C (needs cc)', () => {
-  let directory: string;
-  beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), 'iospace-futex-'));
-    const source = fileURLToPath(new URL('futex-peer.c', import.meta.url));
-    const flags = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', join(directory, 'peer'), source];
-    const { status, stderr } = spawnSync('cc', flags, { encoding: 'utf8' });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-  });
-  afterAll(() => rmSync(directory, { recursive: true }));
+  const program = compiled('futex-peer.c');
 
   /** Starts it. Resolves with how it ended. */
   async function peer(what: string, count = 0) {
-    const child = spawn(join(directory, 'peer'), [`/dev/shm${memory.name}`, what, `${count}`]);
+    const child = spawn(program.path, [`/dev/shm${memory.name}`, what, `${count}`]);
     let said = '';
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (chunk: Buffer) => {

@@ -1,17 +1,13 @@
 /** A program in C as the other side of a ring: `ring-peer.c`, written from what docs/ring.md says of the words. */
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type PosixMemory, posix, Ring, type RingKind } from '../../../lib/shm/index.js';
+import { compiled, hasCompiler } from './c-program.js';
 
 // The other side has to be given the processor, too.
 vi.setConfig({ testTimeout: 30_000 });
 
-const hasCompiler = spawnSync('cc', ['--version']).status === 0;
 const MESSAGES = 20_000;
 
 /** As fill() of ring-peer.c. */
@@ -22,17 +18,9 @@ function message(serial: number): Uint8Array {
 }
 
 describe.skipIf(!hasCompiler)('a program in C (needs cc)', () => {
-  let directory: string;
+  const program = compiled('ring-peer.c');
   let memory: PosixMemory;
   let counter = 0;
-  beforeAll(() => {
-    directory = mkdtempSync(join(tmpdir(), 'iospace-ring-'));
-    const source = fileURLToPath(new URL('ring-peer.c', import.meta.url));
-    const flags = ['-O2', '-Wall', '-Wextra', '-Werror', '-o', join(directory, 'peer'), source];
-    const { status, stderr } = spawnSync('cc', flags, { encoding: 'utf8' });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-  });
-  afterAll(() => rmSync(directory, { recursive: true }));
   beforeEach(() => {
     const name = `/iospace-ring-c-${process.pid}-${counter++}`;
     memory = posix.open(name, { create: true, exclusive: true, size: 1024 + 8192 });
@@ -48,7 +36,7 @@ describe.skipIf(!hasCompiler)('a program in C (needs cc)', () => {
 
   /** Starts it. Resolves with how it ended. */
   async function peer(what: string, count = 0) {
-    const child = spawn(join(directory, 'peer'), [`/dev/shm${memory.name}`, what, `${count}`]);
+    const child = spawn(program.path, [`/dev/shm${memory.name}`, what, `${count}`]);
     let said = '';
     child.stderr.on('data', (chunk: Buffer) => {
       said += chunk;
