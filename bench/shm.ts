@@ -113,6 +113,11 @@ const measures: readonly Measure[] = [
     unit: 'times as many',
   },
   {
+    says: 'the same: Doorbell, a promise for each',
+    value: ratio('perSecond', events, 'Doorbell', 'fs.read'),
+    unit: 'times as many',
+  },
+  {
     says: 'the same: futex.waitAsync',
     value: ratio('perSecond', events, 'futex.waitAsync', 'fs.read'),
     unit: 'times as many',
