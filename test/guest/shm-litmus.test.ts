@@ -8,7 +8,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { test } from 'node:test';
-import { run } from './sides.js';
+import { run } from './litmus.js';
 
 test(`what must not be seen is not, with ${availableParallelism()} processors`, () =>
   run(

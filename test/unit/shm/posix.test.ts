@@ -1,3 +1,4 @@
+/** POSIX objects: opening and making, names, resizing, and what ends a name. */
 import { constants as buffers } from 'node:buffer';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,3 +1,4 @@
+/** What waits for the other side of a ring: blocking calls, promises, iteration, streams. */
 import { Readable } from 'node:stream';
 import { finished, pipeline } from 'node:stream/promises';
 import { expect, test, vi } from 'vitest';

@@ -1,3 +1,4 @@
+/** Rings of one producer in one thread: their making, the fast calls, and what damage does to them. */
 import { inspect } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { Ring, type RingMemory, type RingOptions } from '../../../lib/shm/index.js';

@@ -2,7 +2,7 @@
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { futex, memfd, posix, Ring, type SharedMemory, sysv } from '../../../lib/shm/index.js';
-import { type Plan, run } from '../../guest/sides.js';
+import { type Plan, run } from '../../guest/litmus.js';
 import { runChild } from '../child.js';
 
 // Most tests start programs of their own, which take their time on a busy machine.
