@@ -1,11 +1,17 @@
 /**
- * What the benchmarks in JavaScript measure with: clocks, and what the kernel knows of who had to wait for a processor.
+ * What the benchmarks in JavaScript measure with: clocks, what the kernel knows of who had to wait for a processor, and the line
+ * that says what was found.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+/** Prints a line for `report.ts`: what was measured, in which workload, and its figures. */
+export function show(of: string, workload: string, figures: Record<string, number>): void {
+  console.log(JSON.stringify({ of, in: workload, ...figures }));
 }
 
 /** Nanoseconds, by a clock that all processes share. */

@@ -8,7 +8,7 @@
  */
 import { closeSync, ftruncateSync, openSync, unlinkSync } from 'node:fs';
 import { posix } from 'iospace/shm';
-import { Windows } from '../measure.js';
+import { show, Windows } from '../measure.js';
 import { load } from './packages.js';
 
 const SIZE = 2 ** 20;
@@ -87,5 +87,5 @@ for (let window = 0; window < WINDOWS; window++) {
   }
 }
 for (const { of, windows } of measured) {
-  console.log(JSON.stringify({ of, in: '1 MiB', microseconds: windows.cost / 1000 }));
+  show(of, '1 MiB', { microseconds: windows.cost / 1000 });
 }

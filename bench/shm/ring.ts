@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { memfd, Ring, type RingConsumer, type RingProducer } from 'iospace/shm';
-import { costOf, countOf } from '../measure.js';
+import { costOf, countOf, show } from '../measure.js';
 import { FIRST_DESCRIPTOR, type Peer, play, startPeer } from './peer.js';
 
 const KIB = 1024;
@@ -30,10 +30,6 @@ const BATCH = 64;
 
 /** What is added up, so that nothing is left out as useless. */
 let sum = 0;
-
-function show(of: string, workload: string, figures: Record<string, number>): void {
-  console.log(JSON.stringify({ of, in: workload, ...figures }));
-}
 
 // Waiting, by looking again and again.
 

@@ -8,7 +8,7 @@ import { closeSync, read, readSync, writeSync } from 'node:fs';
 import { MessageChannel, type MessagePort, parentPort, Worker } from 'node:worker_threads';
 import { eventfd } from 'iospace/raw';
 import { Doorbell, futex, memfd, Ring, type RingConsumer, type RingProducer } from 'iospace/shm';
-import { costOf, countOf } from '../measure.js';
+import { costOf, countOf, show } from '../measure.js';
 import { FIRST_DESCRIPTOR, type Peer, play, startPeer } from './peer.js';
 
 /** What the library has on board and does not export. */
@@ -22,10 +22,6 @@ const EVENTS = 'events into JavaScript';
 const THERE = 0;
 const BACK = 32;
 const PAGE = 4096;
-
-function show(of: string, workload: string, figures: Record<string, number>): void {
-  console.log(JSON.stringify({ of, in: workload, ...figures }));
-}
 
 // Round trips of two threads that both block.
 
