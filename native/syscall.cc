@@ -270,6 +270,8 @@ Status LockFile(int fd) {
 }
 
 Result<FileDescriptor> Reopen(int fd) {
+  // Of one that is not open, /proc would say that there is no such file.
+  if (::fcntl(fd, F_GETFD) == -1) return Failure{errno, "fcntl"};
   const std::string path = "/proc/self/fd/" + std::to_string(fd);
   return Open(path.c_str(), O_RDWR, 0);
 }

@@ -10,9 +10,10 @@
  * @module
  */
 import { inspect } from 'node:util';
-import { binding, type NativeByteLocks, type Words } from '../binding.js';
+import type { NativeByteLocks, Words } from '../binding.js';
 import { checkDescriptor } from '../check.js';
 import { errno, invalidState, systemError } from '../errors.js';
+import { openByteLocks } from './byte-locks.js';
 import { type BlockOptions, checkIndex, checkWords, futex, type WaitOptions } from './futex.js';
 import { block, type Waitable, wait } from './word-wait.js';
 
@@ -75,14 +76,20 @@ export class Mutex {
     this.#words = checkWords(words);
     this.#index = checkIndex(words, index);
     checkDescriptor(fd);
+    // First: a word stays as it was where that fails.
+    this.#locks = openByteLocks(fd);
     // Random, so that the mutexes of a file have different ones, wherever in it they are mapped.
     const random = (1 + Math.floor(Math.random() * (MOST_NUMBERS - 1))) << STATE_BITS;
     const before = Atomics.compareExchange(words, index, 0, random);
     const word = before === 0 ? random : before;
     this.#number = (word & ~STATE) >>> 0;
-    this.#state(word);
     this.#byte = FIRST_BYTE + this.#number / (STATE + 1);
-    this.#locks = new (binding().ByteLocks)(fd);
+    try {
+      this.#state(word);
+    } catch (error) {
+      this.#locks.close();
+      throw error;
+    }
   }
 
   /** Whether this object has the mutex. */

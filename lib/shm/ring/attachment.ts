@@ -7,9 +7,10 @@
  *
  * @module
  */
-import { binding, type NativeByteLocks } from '../../binding.js';
+import type { NativeByteLocks } from '../../binding.js';
 import { errno, systemError } from '../../errors.js';
 import { mappingOf } from '../../mapping.js';
+import { openByteLocks } from '../byte-locks.js';
 import {
   CONSUMER_SLEEPS,
   type Layout,
@@ -141,5 +142,5 @@ function byteOf(layout: Layout, side: number): number {
 }
 
 function locksOf(fd: number | undefined): NativeByteLocks | undefined {
-  return fd === undefined ? undefined : new (binding().ByteLocks)(fd);
+  return fd === undefined ? undefined : openByteLocks(fd);
 }

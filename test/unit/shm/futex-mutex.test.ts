@@ -282,6 +282,15 @@ describe('one who waits', () => {
   });
 });
 
+describe('a file that cannot be had', () => {
+  test('of a descriptor that is not open, is EBADF, and leaves the word alone', () => {
+    expect(() => new Mutex(words, 0, 2 ** 30)).toThrow(
+      expect.objectContaining({ code: 'EBADF', message: expect.stringContaining('1073741824 is not open') }),
+    );
+    expect(words[0]).toBe(0);
+  });
+});
+
 describe('what is no mutex', () => {
   test('is EBADMSG', () => {
     for (const bad of [1, 2, 3, -1, 7]) {
@@ -354,7 +363,7 @@ test.each<[unknown, unknown, unknown, string]>([
   [new Int32Array(1), 1, 0, 'ERR_OUT_OF_RANGE'],
   [new Int32Array(1), 0, -1, 'ERR_OUT_OF_RANGE'],
   [new Int32Array(1), 0, '/dev/null', 'ERR_INVALID_ARG_TYPE'],
-  [new Int32Array(1), 0, 2 ** 31 - 1, 'ENOENT'],
+  [new Int32Array(1), 0, 2 ** 31 - 1, 'EBADF'],
 ])('new Mutex(%o, %o, %o) is %s', (bad, index, file, expected) => {
   expect(() => new Mutex(bad as Words, index as number, file as number)).toThrow(code(expected));
 });
