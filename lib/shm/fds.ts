@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { fstatSync } from 'node:fs';
 import { binding, type NativeBinding, type NativeDescriptorSocket } from '../binding.js';
 import { checkDescriptor, checkOptions, checkSignal, checkString, checkTimeout } from '../check.js';
 import {
@@ -206,6 +207,12 @@ async function receive(path: string, options?: PassOptions): Promise<number[]> {
 async function send(path: string, fds: readonly number[], options?: PassOptions): Promise<void> {
   checkString('path', path);
   const descriptors = checkDescriptors(fds);
+  // Now, and not when somebody receives, which may be never.
+  explained({ path }, sendHints, () => {
+    for (const fd of descriptors) {
+      fstatSync(fd);
+    }
+  });
   const native = binding();
   const limit = new Limit(native, 'fds.send', path, options);
   const connect = () => new native.DescriptorSender(path, descriptors);

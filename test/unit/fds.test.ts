@@ -428,8 +428,9 @@ describe('what is refused', () => {
     expect(await outcome).toEqual({ stdout: 'EMFILE 2 2\n', stderr: '' });
   });
 
-  test('descriptors that are not open are EBADF, and the receiver waits on', async () => {
+  test('descriptors that are not open are EBADF at once, and a receiver waits on', async () => {
     await leavingNothing(async () => {
+      await expect(fds.send(path, [0, 2 ** 31 - 1])).rejects.toThrow(code('EBADF'));
       const receiving = fds.receive(path);
       await expect(fds.send(path, [0, 2 ** 31 - 1])).rejects.toThrow(code('EBADF'));
       await fds.send(path, [0]);
