@@ -7,7 +7,7 @@ import { checkInteger, checkOptionalInteger } from './check.js';
 import { outOfRange, wrongType } from './errors.js';
 
 /** The constructor of a typed array, or `DataView`. */
-export interface ViewConstructor<T> {
+export interface ViewConstructor<T extends ArrayBufferView> {
   new (buffer: ArrayBuffer, byteOffset: number, length: number): T;
   /** Absent where the length of a view is counted in bytes. */
   readonly BYTES_PER_ELEMENT?: number;
@@ -55,7 +55,7 @@ export abstract class MappedBytes {
    * @example
    * const samples = buffer.view(Int16Array, 64, 128);
    */
-  view<T>(Type: ViewConstructor<T>, byteOffset?: number, length?: number): T {
+  view<T extends ArrayBufferView>(Type: ViewConstructor<T>, byteOffset?: number, length?: number): T {
     return viewOf(this.buffer, this.byteOffset, this.byteLength, Type, byteOffset, length);
   }
 }
@@ -70,7 +70,7 @@ function isViewConstructor(Type: unknown): boolean {
 }
 
 /** A view of a part of `available` bytes, which begin at `base` in the buffer. */
-function viewOf<T>(
+function viewOf<T extends ArrayBufferView>(
   buffer: ArrayBuffer,
   base: number,
   available: number,
