@@ -273,7 +273,7 @@ function remove(names: readonly string[], flags: RemoveFlags): number {
     return removeLeaked(flags);
   }
   if (names.length === 0) {
-    throw wrongValue('names', 'at least one, or --leaked', names);
+    throw wrongValue('what to remove', 'names (iospace shm ls), or --leaked,', names);
   }
   // A name that is wrong keeps all of them.
   const found = names.map(find);

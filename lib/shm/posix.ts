@@ -246,14 +246,11 @@ export function objectPath(name: string): string {
 function objectName(name: string): string {
   checkString('name', name);
   const bare = name.startsWith('/') ? name.slice(1) : name;
-  if (
-    bare === '' ||
-    bare === '.' ||
-    bare === '..' ||
-    bare.includes('/') ||
-    Buffer.byteLength(bare) > NAME_MAX
-  ) {
+  if (bare === '' || bare.includes('/') || Buffer.byteLength(bare) > NAME_MAX) {
     throw wrongValue('name', `1 to ${NAME_MAX} bytes after one leading slash, without a further slash`, name);
+  }
+  if (bare === '.' || bare === '..') {
+    throw wrongValue('name', "another name than '.' and '..', which are directories", name);
   }
   return `/${bare}`;
 }

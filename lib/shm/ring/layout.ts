@@ -175,7 +175,9 @@ export function format(memory: RingMemory, kind: RingKind, message: number, repl
   if (replace) {
     Atomics.store(words, MAGIC, UNFINISHED);
   } else if (Atomics.compareExchange(words, MAGIC, 0, UNFINISHED) !== 0) {
-    throw systemError(errno.EEXIST, 'Ring.create', { hint: 'there is a ring, or something else' });
+    throw systemError(errno.EEXIST, 'Ring.create', {
+      hint: 'there is a ring, or something else; replace: true takes the memory anyway',
+    });
   }
   for (let index = MAGIC + 1; index < HEADER_WORDS; index++) {
     Atomics.store(words, index, 0);

@@ -580,7 +580,7 @@ describe('rm', () => {
   });
 
   test.each([
-    [[], 'expected at least one, or --leaked for names'],
+    [[], 'expected names (iospace shm ls), or --leaked, for what to remove'],
     [['--leaked', '/x'], 'expected none together with --leaked for names'],
     [['/a/b'], 'without a further slash for name, got'],
     [['sysv:x'], 'expected /NAME, sysv:ID, sysv:0xKEY or memfd:PID/FD'],
