@@ -39,6 +39,9 @@ const LOOK = 100;
 /** Milliseconds to sleep where the holder is just coming or going. */
 const NAP = 1;
 
+/** Those that have their mutex: the kernel's lock of one that was collected would end, as if its holder had died. */
+const holders = new Set<Mutex>();
+
 /**
  * A mutex over a word of shared memory, for processes and for the threads of one.
  *
@@ -147,6 +150,7 @@ export class Mutex {
       throw invalidState('this object does not have the mutex');
     }
     this.#held = false;
+    holders.delete(this);
     const before = Atomics.exchange(this.#words, this.#index, this.#number | FREE);
     this.#locks.unlock(this.#byte);
     if ((before & STATE) === WAITED) {
@@ -158,6 +162,7 @@ export class Mutex {
   close(): void {
     this.#closed = true;
     this.#held = false;
+    holders.delete(this);
     this.#locks.close();
   }
 
@@ -194,6 +199,7 @@ export class Mutex {
       Atomics.store(this.#words, this.#index, this.#number | WAITED);
     }
     this.#held = true;
+    holders.add(this);
     return (before & STATE) === FREE ? 'locked' : 'owner-died';
   }
 

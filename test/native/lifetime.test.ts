@@ -20,7 +20,7 @@ const stages: readonly (readonly [name: string, program: string])[] = [
     'released without detaching',
     'globalThis.kept = map(); globalThis.bytes = kept.buffer(); kept.release(false);',
   ],
-  ['shared', 'globalThis.kept = map().sharedBuffer();'],
+  ['shared', 'const mapped = map(); globalThis.kept = mapped.sharedBuffer() ?? mapped;'],
   [
     'shared, released and copied',
     'const mapped = map(); globalThis.kept = mapped.sharedBuffer() ?? 0; mapped.release(true); globalThis.copy = structuredClone(kept);',

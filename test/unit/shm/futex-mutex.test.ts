@@ -55,6 +55,23 @@ describe('a mutex', () => {
     }
   });
 
+  test('that is held stays so, though nothing refers to it any more', async () => {
+    const other = child(`
+      (() => { new Mutex(words, 0, fd).lock(); })();
+      for (let round = 0; round < 5; round++) {
+        gc();
+        await delay(1);
+      }
+      console.log('collected');
+      setInterval(() => {}, 1000);`);
+    expect(await other.line()).toBe('collected');
+    using mutex = make();
+    expect(mutex.tryLock()).toBeUndefined();
+    await kill(other.process);
+    expect(mutex.lock()).toBe('owner-died');
+    mutex.unlock();
+  });
+
   test('of other memory of the same file is another', () => {
     using first = make();
     using second = new Mutex(memory.view(Uint32Array), 1, fd);
