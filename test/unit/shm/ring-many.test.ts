@@ -253,7 +253,7 @@ test('with a descriptor a side has one holder, and its peer learns how that ende
   expect(producer.peer).toBe('closed');
   Ring.consumer(memory, { fd }).close();
   producer.close();
-  expect(() => Ring.producer(memory, { fd: 2 ** 30 })).toThrow(code('ENOENT'));
+  expect(() => Ring.producer(memory, { fd: 2 ** 30 })).toThrow(code('EBADF'));
   expect(() => Ring.producer(memory, { fd: -1 })).toThrow(code('ERR_OUT_OF_RANGE'));
 });
 
