@@ -4,7 +4,14 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          // Many start programs, which take their time on a busy machine.
+          testTimeout: 30_000,
+        },
+      },
       { test: { name: 'native', include: ['test/native/**/*.test.ts'], pool: 'forks' } },
       { test: { name: 'package', include: ['test/package/**/*.test.ts'], testTimeout: 300_000 } },
       {

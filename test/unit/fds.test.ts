@@ -20,13 +20,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import * as raw from '../../lib/raw.js';
 import { fds, type PassOptions } from '../../lib/shm/index.js';
 import { runChild, startChild } from './child.js';
-
-// Many tests start programs of their own, which take their time on a busy machine.
-vi.setConfig({ testTimeout: 20_000 });
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 

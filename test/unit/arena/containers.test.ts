@@ -13,13 +13,11 @@ import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Arena } from '../../../lib/index.js';
 import { type Made, memfd, shm } from './backings.js';
 import type { Task } from './hammer.js';
 import type { Order } from './resident.js';
-
-vi.setConfig({ testTimeout: 30_000 });
 
 /** Programs of this directory, as they were compiled. */
 const compiled = (name: string): string =>

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   fds,
   futex,
@@ -18,9 +18,6 @@ import {
   sysv,
 } from '../../../lib/shm/index.js';
 import { compiled, hasCompiler } from './c-program.js';
-
-// The other side has to be given the processor, too.
-vi.setConfig({ testTimeout: 30_000 });
 
 const SIZE = 5000;
 

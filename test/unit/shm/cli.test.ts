@@ -13,9 +13,6 @@ import { HexDump, type ListedObject, listText, unseenText } from '../../../lib/c
 import { memfd, posix, Ring, sysv } from '../../../lib/shm/index.js';
 import { startChild } from '../child.js';
 
-// Each is a few processes of Node.
-vi.setConfig({ testTimeout: 30_000 });
-
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
 
 describe('the list', () => {

@@ -5,11 +5,8 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync } from 'node
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { afterEach, beforeEach, expect, vi } from 'vitest';
+import { afterEach, beforeEach, expect } from 'vitest';
 import { type PosixMemory, posix } from '../../../lib/shm/index.js';
-
-// Most tests start programs of their own, which take their time on a busy machine.
-vi.setConfig({ testTimeout: 30_000 });
 
 export { delay };
 

@@ -14,13 +14,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { Worker } from 'node:worker_threads';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import * as raw from '../../../lib/raw.js';
 import { fds, type Memfd, type MemfdOptions, memfd, posix, type SealName } from '../../../lib/shm/index.js';
 import { runChild } from '../child.js';
-
-// Some tests start programs of their own, which take their time on a busy machine.
-vi.setConfig({ testTimeout: 30_000 });
 
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
 

@@ -4,12 +4,9 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, statfsSync, statSync, truncateSync } from 'node:fs';
 import { inspect } from 'node:util';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type OpenOptions, type PosixMemory, posix } from '../../../lib/shm/index.js';
 import { runChild, startChild } from '../child.js';
-
-// Many tests start programs of their own, which take their time on a busy machine.
-vi.setConfig({ testTimeout: 30_000 });
 
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
 

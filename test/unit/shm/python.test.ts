@@ -1,10 +1,7 @@
 /** The same memory in a Python program, by its standard library and by the C library: whoever makes it, both share it. */
 import { spawnSync } from 'node:child_process';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { posix, sysv } from '../../../lib/shm/index.js';
-
-// Python takes its time on a busy machine.
-vi.setConfig({ testTimeout: 30_000 });
 
 const hasPython = spawnSync('python3', ['-c', 'import ctypes, multiprocessing.shared_memory']).status === 0;
 

@@ -1,12 +1,9 @@
 /** A program in C as the other side of a ring: `ring-peer.c`, written from what docs/ring.md says of the words. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type PosixMemory, posix, Ring, type RingKind } from '../../../lib/shm/index.js';
 import { compiled, hasCompiler } from './c-program.js';
-
-// The other side has to be given the processor, too.
-vi.setConfig({ testTimeout: 30_000 });
 
 const MESSAGES = 20_000;
 

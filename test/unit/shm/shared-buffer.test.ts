@@ -1,12 +1,9 @@
 /** SharedArrayBuffers over shared memory: other threads, other processes, and what is left of one after the end. */
 import { Worker } from 'node:worker_threads';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { futex, memfd, posix, Ring, type SharedMemory, sysv } from '../../../lib/shm/index.js';
 import { type Plan, run } from '../../guest/litmus.js';
 import { runChild } from '../child.js';
-
-// Most tests start programs of their own, which take their time on a busy machine.
-vi.setConfig({ testTimeout: 30_000 });
 
 const code = (expected: string): unknown => expect.objectContaining({ code: expected });
 

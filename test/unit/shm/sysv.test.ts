@@ -10,9 +10,6 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Segment, sysv } from '../../../lib/shm/index.js';
 import { runChild, startChild } from '../child.js';
 
-// Many tests start programs of their own, which take their time on a busy machine.
-vi.setConfig({ testTimeout: 30_000 });
-
 const { IPC_PRIVATE, IPC_CREAT, IPC_EXCL, SHM_HUGETLB } = sysv;
 const { stat, set, remove, lock, unlock, info } = sysv.control;
 
