@@ -616,7 +616,7 @@ describe('rm', () => {
     async () => {
       const make = `
       import { posix, sysv } from 'iospace/shm';
-      posix.open('/leaked', { create: true, size: 8192 });
+      posix.open('/leaked', { create: true, size: 8192 }).close();
       sysv.get(0x1234, 4096, sysv.IPC_CREAT | 0o600);`;
       const { stdout, stderr } = await alone(`
       "$NODE" --input-type=module --eval "${make}"
