@@ -163,8 +163,8 @@ describe('collected', () => {
 
   test('a mapping leaves nothing mapped', async () => {
     const ended = await run(`
-      (() => { for (let index = 0; index < 100; index++) map().buffer(); })();
       native.initialize({ systemError: Error, leaked() {} });
+      (() => { for (let index = 0; index < 100; index++) map().buffer(); })();
       collect().then(() => console.log(require('fs').readFileSync('/proc/self/maps', 'utf8').includes('iospace-test')));
     `);
     expect(ended).toEqual(said('false\n'));
@@ -233,7 +233,10 @@ describe('where memory is exhausted', () => {
         const others = Array.from({ length: 50 }, () => map());
         mapping.release(true);
         await turns(3);
-        for (const other of others) new Uint8Array(other.buffer()).fill(1);
+        for (const other of others) {
+          new Uint8Array(other.buffer()).fill(1);
+          other.release(true);
+        }
       })();
     `);
       expect(ended).toMatchObject(said('ERR_BUFFER_TOO_LARGE\nERR_BUFFER_TOO_LARGE\nfalse\n'));

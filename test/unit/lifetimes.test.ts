@@ -208,7 +208,8 @@ const stages: [string, string][] = [
   [
     'being read into',
     `const { read } = await import('node:fs');
-     read(0, device.alloc(4096).bytes, 0, 4096, null, () => undefined);`,
+     globalThis.keep = device.alloc(4096);
+     read(0, keep.bytes, 0, 4096, null, () => undefined);`,
   ],
 ];
 const opened = `const { DmaDevice } = await import('iospace'); const device = DmaDevice.open({ provider: 'memfd' });`;
@@ -236,7 +237,8 @@ describe.concurrent('a worker', () => {
        await exit;
      }
      ${opened}
-     device.alloc(4096).bytes.fill(1);
+     globalThis.keep = device.alloc(4096);
+     keep.bytes.fill(1);
      console.log('fine');`;
 
   test.each(stages)('may end by itself when a device is %s', async (_stage, does) => {

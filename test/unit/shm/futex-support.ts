@@ -49,6 +49,8 @@ const prelude = (): string => `
   import { workerData } from 'node:worker_threads';
   import { CountingEvent, futex, Mutex, posix } from 'iospace/shm';
   const memory = posix.open(${JSON.stringify(memory.name)});
+  // Memory that is collected and not closed is reported.
+  globalThis.kept = memory;
   const words = memory.view(Int32Array);
   const fd = openSync('/dev/shm' + memory.name, 'r+');
 `;

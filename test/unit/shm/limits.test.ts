@@ -48,7 +48,8 @@ describe.skipIf(!hasLimits)('with no descriptor left (needs prlimit)', () => {
       await attempt(() => new Mutex(new Int32Array(new SharedArrayBuffer(4)), 0, memory.fd));
       await attempt(() => Ring.producer(memory));
       await attempt(() => fds.receive('${name.slice(1)}', { timeout: 1000 }));
-      memory.bytes[0] = 1;`);
+      memory.bytes[0] = 1;
+      memory.close();`);
     expect(said).toBe(
       [
         'EMFILE shm_open',
@@ -77,7 +78,8 @@ describe.skipIf(!hasLimits)('beyond a limit of the process (needs prlimit)', () 
       await attempt(() => memfd.create('more', { size: 8193, allocate: false }));
       await attempt(() => memory.resize(8193));
       memory.bytes[4095] = 1;
-      console.log(memory.byteLength, ${descriptors} - before);`);
+      console.log(memory.byteLength, ${descriptors} - before);
+      memory.close();`);
     expect(said).toBe('EFBIG fallocate\nEFBIG fallocate\nEFBIG fallocate\n4096 0\n');
   });
 
@@ -94,6 +96,7 @@ describe.skipIf(!hasLimits)('beyond a limit of the process (needs prlimit)', () 
         await attempt(() => sysv.attach(id));
         memory.bytes[4095] = 1;
         console.log(memory.byteLength, sysv.control.stat(id).attached, ${descriptors} - before);
+        memory.close();
       } finally {
         sysv.control.remove(id);
       }`);

@@ -202,7 +202,8 @@ describe('memfd.open', () => {
     const { code: exit, stderr } = await runChild(`
       import { memfd } from 'iospace/shm';
       const memory = memfd.open('/proc/${process.pid}/fd/${memory.fd}');
-      memory.view(Uint32Array)[3] = memory.seals.length;`);
+      memory.view(Uint32Array)[3] = memory.seals.length;
+      memory.close();`);
     expect({ exit, stderr }).toEqual({ exit: 0, stderr: '' });
     expect(memory.view(Uint32Array)[3]).toBe(1);
   });
@@ -218,7 +219,8 @@ describe('memfd.open', () => {
         const [fd] = await fds.receive(${JSON.stringify(path)});
         const memory = memfd.open(fd);
         closeSync(fd);
-        memory.bytes[0] = 42;`);
+        memory.bytes[0] = 42;
+        memory.close();`);
       await fds.send(path, [memory.fd], { timeout: 10_000 });
       expect(await received).toMatchObject({ code: 0, stderr: '' });
       expect(memory.bytes[0]).toBe(42);

@@ -266,7 +266,8 @@ describe('what the system forbids', () => {
       const memory = posix.open('/b', { create: true, size: 32768 });
       memory.bytes[0] = 5;
       try { memory.resize(65537); } catch (error) { console.log(error.code, error.path); }
-      console.log(posix.list(), memory.byteLength, memory.bytes[0], memory.stat().size);`);
+      console.log(posix.list(), memory.byteLength, memory.bytes[0], memory.stat().size);
+      memory.close();`);
       expect({ stdout, stderr }).toEqual({
         stdout: [
           "ENOSPC: no space left on device, fallocate '/a': there is no room for it: /dev/shm is full, or too few huge pages are set aside (vm.nr_hugepages)",

@@ -115,12 +115,11 @@ describe.skipIf(!isThere)('a SharedArrayBuffer of shared memory', () => {
     Atomics.store(words, 0, 41);
     Atomics.notify(words, 0);
     Atomics.wait(words, 1, 0, 10_000);
-    const child = await runChild(
-      `
+    const child = await runChild(`
       import { memfd } from 'iospace/shm';
-      using memory = memfd.open('/proc/${process.pid}/fd/${memory.fd}');
-      console.log(Atomics.add(new Int32Array(memory.sharedBuffer), 1, 1));`.replace('using', 'const'),
-    );
+      const memory = memfd.open('/proc/${process.pid}/fd/${memory.fd}');
+      console.log(Atomics.add(new Int32Array(memory.sharedBuffer), 1, 1));
+      memory.close();`);
     expect(child).toMatchObject({ code: 0, stdout: '41\n', stderr: '' });
     expect(memory.view(Int32Array)[1]).toBe(42);
   });

@@ -171,7 +171,9 @@ describe('sysv.attach', () => {
     using memory = sysv.attach(get(key, 4096, IPC_CREAT | 0o600));
     const { code: exit, stderr } = await runChild(`
       import { sysv } from 'iospace/shm';
-      sysv.attach(sysv.get(${key})).view(Uint32Array)[7] = process.pid;`);
+      const memory = sysv.attach(sysv.get(${key}));
+      memory.view(Uint32Array)[7] = process.pid;
+      memory.detach();`);
     expect({ exit, stderr }).toEqual({ exit: 0, stderr: '' });
     expect(memory.view(Uint32Array)[7]).toBeGreaterThan(0);
     expect(stat(memory.id)).toMatchObject({ attached: 1, lastPid: memory.view(Uint32Array)[7] });
