@@ -38,7 +38,7 @@ const packages = {
   ],
   debugKernel: ['bc', 'bison', 'flex'],
   riscv64: ['g++-riscv64-linux-gnu', riscvEmulator()],
-  tests: ['clang-format', 'clang-tidy', 'device-tree-compiler', 'sparse'],
+  tests: ['chromium', 'clang-format', 'clang-tidy', 'device-tree-compiler', 'sparse'],
 };
 
 const purposes = {
@@ -139,4 +139,5 @@ setUpDebian(purpose);
 setUpNpm();
 const require = createRequire(import.meta.url);
 run(process.execPath, [require.resolve('typescript/bin/tsc'), '--build']);
+run(process.execPath, [join(root, 'lib/bench/page/assemble.mjs')]);
 run(process.execPath, [join(root, 'dist/cli/main.js'), 'build']);
