@@ -40,6 +40,7 @@ export const errno = {
   EBUSY: system.errno.EBUSY,
   EDQUOT: system.errno.EDQUOT,
   EEXIST: system.errno.EEXIST,
+  EISDIR: system.errno.EISDIR,
   ENOENT: system.errno.ENOENT,
   ENOSPC: system.errno.ENOSPC,
   EOPNOTSUPP: system.errno.EOPNOTSUPP,

@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { addArenaCommands } from './arena.js';
+import { addBenchCommand } from './bench.js';
 import { addBuildCommand } from './build.js';
 import { addLabCommands } from './lab.js';
 import { addShmCommands } from './shm.js';
@@ -20,4 +21,5 @@ addBuildCommand(program);
 addLabCommands(program);
 addArenaCommands(program);
 addShmCommands(program);
+addBenchCommand(program);
 await program.parseAsync();

@@ -1,0 +1,272 @@
+/**
+ * Advice in words, computed from what was measured: which memory type to take for which direction and way of access, and by how
+ * much it wins here. Nothing is said of an emulated machine, or where figures do not differ.
+ *
+ * @module
+ */
+import type { MemoryType } from '../device/memory.js';
+import { type OperationName, operation } from './operation.js';
+import { bandwidth, bandwidthText, sizeText, timesText, timeText } from './quantity.js';
+import type { BenchResult, Measurement } from './result.js';
+import { isApart } from './statistics.js';
+
+export interface Advice {
+  readonly title: string;
+  readonly text: string;
+}
+
+/** What it costs to use a memory type in some way, once over a size: with what has to come before or after it. */
+interface Cost {
+  readonly memory: MemoryType;
+  readonly ns: number;
+  readonly low: number;
+  readonly high: number;
+  /** Whether a sync is in it. */
+  readonly synced: boolean;
+}
+
+/** A way to use memory, and what of a sync belongs to it. */
+interface Use {
+  readonly title: string;
+  /** In the middle of a sentence. */
+  readonly what: string;
+  readonly operations: readonly OperationName[];
+  readonly sync?: OperationName;
+}
+
+const uses: readonly Use[] = [
+  {
+    title: 'A device writes, the CPU reads all of it',
+    what: 'reading with a loop of JavaScript',
+    operations: ['js-read'],
+    sync: 'sync-for-cpu',
+  },
+  {
+    title: 'A device writes, the CPU copies it out',
+    what: 'copying out',
+    operations: ['js-copy-out'],
+    sync: 'sync-for-cpu',
+  },
+  {
+    title: 'The CPU writes, a device reads',
+    what: 'writing with a loop of JavaScript',
+    operations: ['js-write'],
+    sync: 'sync-for-device',
+  },
+  {
+    title: 'The CPU copies in, a device reads',
+    what: 'copying in',
+    operations: ['js-copy-in'],
+    sync: 'sync-for-device',
+  },
+  { title: 'Single reads here and there', what: 'a random read of 8 bytes', operations: ['random-read'] },
+];
+
+class Figures {
+  readonly #result: BenchResult;
+
+  constructor(result: BenchResult) {
+    this.#result = result;
+  }
+
+  find(name: OperationName, memory: MemoryType | null, size: number | null): Measurement | undefined {
+    return this.#result.measurements.find(
+      (one) => one.operation === name && one.memory === memory && one.size === size,
+    );
+  }
+
+  get sizes(): number[] {
+    const all = this.#result.measurements.flatMap(({ size }) => (size === null ? [] : [size]));
+    return [...new Set(all)].sort((a, b) => a - b);
+  }
+
+  get memory(): MemoryType[] {
+    const all = this.#result.measurements.flatMap(({ memory }) => (memory === null ? [] : [memory]));
+    return [...new Set(all)];
+  }
+
+  /** What a use costs, the cheapest first: by the best way that was measured. */
+  costs({ operations, sync }: Use, size: number): Cost[] {
+    return this.memory
+      .flatMap((memory): Cost[] => {
+        const best = operations
+          .flatMap((name) => this.find(name, memory, size) ?? [])
+          .sort((a, b) => a.median - b.median)[0];
+        const turn = sync === undefined ? undefined : this.find(sync, memory, size);
+        return best === undefined
+          ? []
+          : [
+              {
+                memory,
+                ns: best.median + (turn?.median ?? 0),
+                low: best.low + (turn?.low ?? 0),
+                high: best.high + (turn?.high ?? 0),
+                synced: turn !== undefined,
+              },
+            ];
+      })
+      .sort((a, b) => a.ns - b.ns);
+  }
+}
+
+function namedText({ memory, synced }: Cost): string {
+  return synced ? `${memory}, its sync included` : memory;
+}
+
+/** Sizes at which the same type wins, from the smallest. */
+interface Stretch {
+  readonly first: number;
+  last: number;
+  readonly costs: readonly Cost[];
+}
+
+/** Whether nothing can be said of which is first. */
+function isTie([first, second]: readonly Cost[]): boolean {
+  return first !== undefined && second !== undefined && !isApart(first, second);
+}
+
+function winnerOf(costs: readonly Cost[]): string {
+  return isTie(costs) ? 'none' : (costs[0]?.memory ?? 'none');
+}
+
+function stretchesOf(figures: Figures, use: Use): Stretch[] {
+  const stretches: Stretch[] = [];
+  for (const size of figures.sizes) {
+    const costs = figures.costs(use, size);
+    const [previous] = stretches.slice(-1);
+    if (costs.length < 2) {
+      continue;
+    }
+    if (previous !== undefined && winnerOf(previous.costs) === winnerOf(costs)) {
+      previous.last = size;
+    } else {
+      stretches.push({ first: size, last: size, costs });
+    }
+  }
+  return stretches;
+}
+
+function rangeText({ first, last }: Stretch): string {
+  return first === last ? `At ${sizeText(first)}` : `From ${sizeText(first)} to ${sizeText(last)}`;
+}
+
+/** One sentence about a stretch of sizes, with the figures of its largest. */
+function stretchText(figures: Figures, use: Use, stretch: Stretch): string {
+  const [best, second, ...rest] = figures.costs(use, stretch.last);
+  if (best === undefined || second === undefined) {
+    return '';
+  }
+  if (winnerOf(stretch.costs) === 'none') {
+    return `${rangeText(stretch)} ${best.memory} and ${second.memory} hardly differ.`;
+  }
+  const last = rest.at(-1);
+  const than = `${timesText(second.ns / best.ns)} as fast as ${namedText(second)}`;
+  const andThan =
+    last === undefined ? '' : `, and ${timesText(last.ns / best.ns)} as fast as ${namedText(last)}`;
+  const isAccess = operation(use.operations[0] as OperationName).per === 'access';
+  const size = sizeText(stretch.last);
+  const figure = isAccess
+    ? `${timeText(best.ns)} in ${size}`
+    : `${bandwidthText(bandwidth(stretch.last, best.ns))} at ${size}`;
+  return `${rangeText(stretch)} take ${best.memory}: ${use.what} is ${than}${andThan} (${figure}${best.synced ? ', its sync included' : ''}).`;
+}
+
+function adviceOfUse(figures: Figures, use: Use): Advice[] {
+  const stretches = stretchesOf(figures, use);
+  return stretches.length === 0
+    ? []
+    : [{ title: use.title, text: stretches.map((stretch) => stretchText(figures, use, stretch)).join(' ') }];
+}
+
+/** Of several ways to do the same with one type, the best at the largest size of each speed. */
+function adviceOfWays(figures: Figures): Advice[] {
+  const ways: { title: string; operations: readonly [OperationName, OperationName] }[] = [
+    { title: 'How to copy out', operations: ['js-copy-out', 'js-read'] },
+    { title: 'How to copy in', operations: ['js-copy-in', 'js-write'] },
+  ];
+  const [memory] = figures.memory;
+  return ways.flatMap(({ title, operations: [call, loop] }) => {
+    const texts = figures.sizes
+      .filter((_, index, all) => index === 0 || index === all.length - 1)
+      .flatMap((size) => {
+        const one = memory && figures.find(call, memory, size);
+        const other = memory && figures.find(loop, memory, size);
+        if (!one || !other || one.median >= other.median || !isApart(one, other)) {
+          return [];
+        }
+        const speed = bandwidthText(bandwidth(size, one.median));
+        return [`${timesText(other.median / one.median)} as fast at ${sizeText(size)} (${speed})`];
+      });
+    return texts.length === 0
+      ? []
+      : [
+          {
+            title,
+            text: `Against a loop over words, ${operation(call).label} is ${texts.join(' and ')}: take the call, not the loop.`,
+          },
+        ];
+  });
+}
+
+/** When latency is what counts, and when it is not. */
+function adviceOfInterrupts(figures: Figures): Advice[] {
+  const poll = figures.find('interrupt-rate-poll', null, null);
+  const read = figures.find('interrupt-rate-read', null, null);
+  if (poll === undefined || read === undefined || !isApart(poll, read)) {
+    return [];
+  }
+  const [better, worse] = poll.median < read.median ? [poll, read] : [read, poll];
+  const label = operation(better.operation).label.replace(', sustained', '');
+  const perSecond = Math.round(1e9 / better.median / 1000) * 1000;
+  const sleeping = figures.find('interrupt-poll', null, null);
+  const spinning = figures.find('interrupt-spin', null, null);
+  const spin =
+    sleeping !== undefined && spinning !== undefined && isApart(sleeping, spinning)
+      ? ` Busy polling answers after ${timeText(spinning.median)}, sleeping in uv_poll after ${timeText(sleeping.median)}: ` +
+        (spinning.median < sleeping.median
+          ? 'it is worth a processor only where those microseconds count.'
+          : 'it is worth nothing here.')
+      : '';
+  return [
+    {
+      title: 'Interrupts',
+      text: `${label} takes ${timesText(worse.median / better.median)} as many events as ${operation(worse.operation).label.replace(', sustained', '')}: about ${perSecond} a second.${spin}`,
+    },
+  ];
+}
+
+/** What to take here. Empty where nothing can be said. */
+export function adviceOf(result: BenchResult): Advice[] {
+  if (result.meaningless) {
+    return [
+      {
+        title: 'No advice',
+        text: 'This machine is emulated: its times say nothing of memory types. Measure on the board itself.',
+      },
+    ];
+  }
+  if (result.unit === 'instructions') {
+    return [
+      {
+        title: 'No advice',
+        text: 'Instructions say what a path does, and nothing of how long memory takes: no memory type wins or loses by them.',
+      },
+    ];
+  }
+  const figures = new Figures(result);
+  const types = figures.memory;
+  const only: Advice[] =
+    types.length === 1
+      ? [
+          {
+            title: 'Which memory type',
+            text: `Only ${types[0]} memory was measured, so nothing can be compared with it.${
+              result.machine.provider === 'memfd'
+                ? ' The others need the kernel module: sudo modprobe iospace, then measure again.'
+                : ''
+            }`,
+          },
+        ]
+      : uses.flatMap((use) => adviceOfUse(figures, use));
+  return [...only, ...(types.length === 1 ? adviceOfWays(figures) : []), ...adviceOfInterrupts(figures)];
+}

@@ -1,0 +1,204 @@
+/**
+ * How the operations on memory are done, each on one buffer of one type and size.
+ *
+ * A loop of JavaScript goes over a buffer in steps, so that a slow memory type does not make a run of 64 MiB take minutes; what
+ * is a call of native code has all of it at once, for it chooses by the size what it does.
+ *
+ * @module
+ */
+import type { DmaBuffer } from '../device/buffer.js';
+import type { DmaDevice } from '../device/device.js';
+import type { MemoryType } from '../device/memory.js';
+import { prepared, repeated, type Work } from './measure.js';
+
+/** Bytes of a step of a loop. */
+const STEP = 64 * 1024;
+/** What caches and buses move; a power of two that is a whole number of lines on every processor. */
+const LINE = 64;
+const PAGE = 4096;
+
+/** The memory that operations are done on: one type, one size. What is not used is not made. */
+export class Subject {
+  readonly device: DmaDevice;
+  readonly memory: MemoryType;
+  readonly size: number;
+  #buffer: DmaBuffer | undefined;
+  #local: Uint8Array | undefined;
+
+  constructor(device: DmaDevice, memory: MemoryType, size: number) {
+    this.device = device;
+    this.memory = memory;
+    this.size = size;
+  }
+
+  /** The buffer, every page of it there. */
+  get buffer(): DmaBuffer {
+    if (this.#buffer === undefined) {
+      this.#buffer = this.device.alloc(this.size, { memory: this.memory });
+      this.#buffer.bytes.fill(1);
+    }
+    return this.#buffer;
+  }
+
+  get bytes(): Uint8Array {
+    return this.buffer.bytes;
+  }
+
+  /** As much ordinary memory, every page of it there. */
+  get local(): Uint8Array {
+    this.#local ??= new Uint8Array(this.size).fill(2);
+    return this.#local;
+  }
+
+  [Symbol.dispose](): void {
+    this.#buffer?.free();
+    this.#local = undefined;
+  }
+}
+
+/** Where loops leave what they have read, so that no compiler leaves the reading out. */
+const seen = new Uint32Array(1);
+
+function readWords(words: Uint32Array, begin: number, end: number): void {
+  let all = 0;
+  for (let index = begin; index < end; index++) {
+    all ^= words[index] as number;
+  }
+  seen[0] = all;
+}
+
+function sumBytes(bytes: Uint8Array, begin: number, end: number): void {
+  let sum = 0;
+  for (let index = begin; index < end; index++) {
+    sum = (sum + (bytes[index] as number)) | 0;
+  }
+  seen[0] = sum;
+}
+
+function writeWords(words: Uint32Array, begin: number, end: number): void {
+  for (let index = begin; index < end; index++) {
+    words[index] = index;
+  }
+}
+
+/** A loop over elements, a step of it at each run, from the start again where it comes to the end. */
+function stepping<View extends Uint8Array | Uint32Array>(
+  view: View,
+  loop: (view: View, begin: number, end: number) => void,
+): Work {
+  const step = Math.min(STEP / view.BYTES_PER_ELEMENT, view.length);
+  let begin = 0;
+  return repeated(() => {
+    loop(view, begin, begin + step);
+    begin = begin + step < view.length ? begin + step : 0;
+  }, view.length / step);
+}
+
+const words = ({ buffer }: Subject): Uint32Array => buffer.view(Uint32Array);
+
+/** One number from 0 to below `limit`, always the same ones in a run: xorshift. */
+function randomNumbers(): (limit: number) => number {
+  let state = 2463534242;
+  return (limit) => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % limit;
+  };
+}
+
+/** Makes of the lines one ring in random order (Sattolo): each says at its start where the next one is, in units of 8 bytes. */
+function linkLines(places: Float64Array): void {
+  const perLine = LINE / Float64Array.BYTES_PER_ELEMENT;
+  const lines = Float64Array.from({ length: places.length / perLine }, (_, index) => index * perLine);
+  const random = randomNumbers();
+  for (let index = lines.length - 1; index > 0; index--) {
+    const other = random(index);
+    const line = lines[index] as number;
+    lines[index] = lines[other] as number;
+    lines[other] = line;
+  }
+  for (let index = 0; index < lines.length; index++) {
+    places[index * perLine] = lines[index] as number;
+  }
+}
+
+/** Reads in a run; enough that calling it does not count. */
+const CHAIN = 1000;
+
+function follow(places: Float64Array, begin: number): number {
+  let place = begin;
+  for (let count = 0; count < CHAIN; count++) {
+    place = places[place] as number;
+  }
+  return place;
+}
+
+function randomRead({ buffer }: Subject): Work {
+  const places = buffer.view(Float64Array);
+  linkLines(places);
+  let place = 0;
+  return repeated(() => {
+    place = follow(places, place);
+  }, 1 / CHAIN);
+}
+
+/** Has every line in the cache, written. */
+function dirty(bytes: Uint8Array): void {
+  for (let index = 0; index < bytes.length; index += LINE) {
+    bytes[index] = (bytes[index] as number) + 1;
+  }
+}
+
+/** Has every line in the cache, as it is in memory. */
+function fetch(bytes: Uint8Array): void {
+  let all = 0;
+  for (let index = 0; index < bytes.length; index += LINE) {
+    all ^= bytes[index] as number;
+  }
+  seen[0] = all;
+}
+
+function allocate({ device, size, memory }: Subject): DmaBuffer {
+  const buffer = device.alloc(size, { memory });
+  const { bytes } = buffer;
+  for (let index = 0; index < size; index += PAGE) {
+    bytes[index] = 1;
+  }
+  return buffer;
+}
+
+/** How each is done. What `iospace/cache` does on memory (native copies, fill, cache maintenance) is a row more here. */
+export const memoryWorks = {
+  'js-read': (subject: Subject) => stepping(words(subject), readWords),
+  'js-sum': (subject: Subject) => stepping(subject.bytes, sumBytes),
+  'js-copy-out': ({ bytes, local }: Subject) => repeated(() => local.set(bytes)),
+  'js-write': (subject: Subject) => stepping(words(subject), writeWords),
+  'js-copy-in': ({ bytes, local }: Subject) => repeated(() => bytes.set(local)),
+  'js-fill': ({ bytes }: Subject) => repeated(() => bytes.fill(3)),
+  'random-read': randomRead,
+  'sync-for-device': ({ buffer, bytes }: Subject) =>
+    prepared(
+      () => dirty(bytes),
+      () => buffer.syncForDevice(),
+    ),
+  'sync-for-cpu': ({ buffer, bytes }: Subject) =>
+    prepared(
+      () => fetch(bytes),
+      () => buffer.syncForCpu(),
+    ),
+  alloc: (subject: Subject) =>
+    prepared(
+      () => ({ buffer: undefined as DmaBuffer | undefined }),
+      (made) => {
+        made.buffer = allocate(subject);
+      },
+      ({ buffer }) => buffer?.free(),
+    ),
+  free: (subject: Subject) =>
+    prepared(
+      () => allocate(subject),
+      (buffer) => buffer.free(),
+    ),
+  map: ({ device, local }: Subject) => repeated(() => device.mapUser(local, 'bidirectional').unmap()),
+} as const satisfies Readonly<Record<string, (subject: Subject) => Work>>;

@@ -1,0 +1,164 @@
+/**
+ * `iospace bench`: what memory costs on this machine, by type, size and way of access.
+ *
+ * @module
+ */
+import { readFileSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { compare } from '../bench/comparison.js';
+import { describeMachine } from '../bench/machine.js';
+import { Pinning } from '../bench/pinning.js';
+import { makePlan } from '../bench/plan.js';
+import { checkReportPath, writeReport } from '../bench/report.js';
+import { type BenchResult, type Case, makeResult, readResult } from '../bench/result.js';
+import { runPlan } from '../bench/run.js';
+import { comparisonText, resultText } from '../bench/table.js';
+import { DmaDevice } from '../device/device.js';
+import { type ProviderName, providerNames } from '../device/provider.js';
+import { notSupported } from '../errors.js';
+import { ProgressBar } from './progress-bar.js';
+import { progress, report } from './report.js';
+
+/** What a run ends with that SIGINT has ended: as a shell has it. */
+const interrupted = 130;
+
+interface BenchFlags {
+  json?: boolean;
+  compare?: string;
+  filter?: string;
+  quick?: boolean;
+  counts?: boolean;
+  report?: string;
+  from?: string;
+  device?: string;
+  provider: ProviderName | 'auto';
+}
+
+function libraryVersion(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return version;
+}
+
+/** A signal of the first SIGINT or SIGTERM; the second one ends the process as it always does. */
+function untilInterrupted(): { signal: AbortSignal; release: () => void } {
+  const stop = new AbortController();
+  const end = (): void => {
+    release();
+    stop.abort();
+  };
+  const release = (): void => {
+    process.off('SIGINT', end).off('SIGTERM', end);
+  };
+  process.on('SIGINT', end).on('SIGTERM', end);
+  return { signal: stop.signal, release };
+}
+
+function caseName({ operation, memory, size }: Case): string {
+  return [operation, memory, size === null ? null : `${size / 1024} KiB`]
+    .filter((word) => word !== null)
+    .join(' ');
+}
+
+async function measure(flags: BenchFlags): Promise<BenchResult> {
+  const { device: name, provider, filter, quick = false, counts: counting = false } = flags;
+  using device = DmaDevice.open(name === undefined ? { provider } : { provider, device: name });
+  const { info } = device;
+  const plan = makePlan({
+    memory: info.memoryTypes,
+    quick,
+    counting,
+    ...(filter !== undefined && { filter }),
+  });
+  using pinning = new Pinning();
+  const machine = describeMachine({ provider: device.provider, info }, pinning);
+  if (counting && !machine.countsInstructions) {
+    throw notSupported(
+      'bench --counts',
+      'the clock of this machine does not count instructions; in one of the lab it does: npx iospace lab run --icount -- npx iospace bench --counts',
+    );
+  }
+  const bar = new ProgressBar(plan.length);
+  const stop = untilInterrupted();
+  const startedAt = new Date();
+  const began = performance.now();
+  try {
+    const outcome = await runPlan({
+      device,
+      plan,
+      signal: stop.signal,
+      pinning,
+      quick,
+      counting,
+      onCase: (one, done) => bar.show(done, caseName(one)),
+    });
+    return makeResult({
+      iospace: libraryVersion(),
+      startedAt: startedAt.toISOString(),
+      seconds: Math.round((performance.now() - began) / 100) / 10,
+      quick,
+      unit: counting ? 'instructions' : 'ns',
+      machine,
+      ...outcome,
+    });
+  } finally {
+    bar.end();
+    stop.release();
+  }
+}
+
+async function bench(flags: BenchFlags): Promise<number> {
+  // What is wrong is said before minutes are spent.
+  if (flags.report !== undefined) {
+    checkReportPath(flags.report);
+  }
+  const before = flags.compare === undefined ? undefined : readResult(flags.compare);
+  const result = flags.from === undefined ? await measure(flags) : readResult(flags.from);
+  const comparison = before === undefined ? undefined : compare(before, result);
+  if (flags.json) {
+    console.log(JSON.stringify(comparison === undefined ? result : { ...result, comparison }));
+  } else {
+    console.log(resultText(result));
+    if (comparison !== undefined) {
+      console.log(`\n${comparisonText(comparison, result)}`);
+    }
+  }
+  if (flags.report !== undefined) {
+    try {
+      writeReport(flags.report, result, comparison);
+      progress(`wrote ${flags.report}`);
+    } catch (error) {
+      if (!flags.json) {
+        console.log(JSON.stringify(result));
+        progress('the report could not be written; what was measured stands above as JSON, for --from');
+      }
+      throw error;
+    }
+  }
+  return result.complete || flags.from !== undefined ? 0 : interrupted;
+}
+
+/** Adds the command to the program. */
+export function addBenchCommand(program: Command): void {
+  program
+    .command('bench')
+    .description('measure memory: by type, size and way of access; which one to take, and by how much')
+    .option('--quick', 'fewer sizes and less exact, in less than 30 seconds')
+    .option(
+      '--filter <words>',
+      'only these operations, groups, memory types and sizes: "read,copy,cached,64K"',
+    )
+    .option('--json', 'as JSON')
+    .option('--compare <file>', 'say what has changed against a file that --json has written')
+    .option('--report <file>', 'write a page with charts and advice, for a browser')
+    .option('--from <file>', 'measure nothing: show, compare or report what --json has written')
+    .option('--counts', 'count instructions instead of time, in a machine of iospace lab run --icount')
+    .option('--device <name>', 'the device whose memory is measured (default: iospace0)')
+    .addOption(
+      new Option('--provider <name>', 'what the memory comes from')
+        .choices([...providerNames, 'auto'])
+        .default('auto'),
+    )
+    .action((flags: BenchFlags) => report(1, () => bench(flags)));
+}
