@@ -366,6 +366,23 @@ export interface NativeArena {
   close(): void;
 }
 
+/** What this processor lets programs do to its caches, by the names of the instructions, and how it can copy. */
+export interface NativeCacheInstructions {
+  clean: string | undefined;
+  invalidate: string | undefined;
+  flush: string | undefined;
+  /** Bytes that they work on; 0 where there are none. */
+  lineSize: number;
+  /** The sets of kernels, the best first. Their numbers are their places. */
+  copies: string[];
+}
+
+/**
+ * Cache maintenance by the processor's own instruction. `false` where that is not to be had, and for arguments that are not
+ * those of a range of a view or ArrayBuffer, or of none of its bytes; nothing is done then.
+ */
+export type NativeMaintenance = (memory: object, offset?: number, length?: number) => false | undefined;
+
 export interface NativeWindow {
   handle: number;
   memory: number;
@@ -445,6 +462,42 @@ export interface NativeBinding {
   // Arenas of blocks. The descriptor stays the caller's.
   createArena(fd: number, creation: NativeArenaCreation): NativeArena | NativeArenaRefusal;
   attachArena(fd: number): NativeArena | NativeArenaRefusal;
+
+  cacheInstructions(): NativeCacheInstructions;
+  cleanCache: NativeMaintenance;
+  invalidateCache: NativeMaintenance;
+  flushCache: NativeMaintenance;
+  // Bytes of memory of any kind: 0 cached, 1 in no cache, 2 a device's. Without a range that is inside both nothing is done.
+  copyBytes(
+    target: Uint8Array,
+    targetOffset: number,
+    targetKind: number,
+    source: Uint8Array,
+    sourceOffset: number,
+    sourceKind: number,
+    length: number,
+    kernels: number,
+  ): false | undefined;
+  fillBytes(
+    target: Uint8Array,
+    offset: number,
+    kind: number,
+    value: number,
+    length: number,
+    kernels: number,
+  ): false | undefined;
+  /** The first byte that differs, or -1. */
+  compareBytes(
+    left: Uint8Array,
+    leftOffset: number,
+    leftKind: number,
+    right: Uint8Array,
+    rightOffset: number,
+    rightKind: number,
+    length: number,
+    kernels: number,
+  ): number | false;
+  isDetached(buffer: ArrayBufferLike): boolean;
 
   // iospace.ko, by the structures of kernel-module/uapi/iospace.h.
   deviceInfo(fd: number): NativeInfo;

@@ -26,17 +26,28 @@ export function mappingOf(buffer: ArrayBufferLike): Mapping | undefined {
   return owners.get(buffer);
 }
 
-/** Maps `byteLength` bytes of a file, shared. The descriptor may be closed afterwards. */
+/** How a mapping's memory is reached: the types of memory that make a difference to copies. */
+export type MappingMemory = 'cached' | 'uncached' | 'device';
+
+/** Whether this environment has ever had a mapping that no cache holds. While it has not, nobody need ask. */
+export let hasUncached = false;
+
+/**
+ * Maps `byteLength` bytes of a file, shared. The descriptor may be closed afterwards.
+ *
+ * @param memory - what it is to the processor
+ */
 export function mapShared(
   native: NativeBinding,
   fd: number,
   byteLength: number,
   offset: bigint,
   access: 'read' | 'write',
+  memory: MappingMemory = 'cached',
 ): Mapping {
   const { PROT_READ = 0, PROT_WRITE = 0, MAP_SHARED = 0 } = native.constants;
   const protection = access === 'write' ? PROT_READ | PROT_WRITE : PROT_READ;
-  return new Mapping(native.mmap(fd, byteLength, protection, MAP_SHARED, offset));
+  return new Mapping(native.mmap(fd, byteLength, protection, MAP_SHARED, offset), memory);
 }
 
 /** Attaches a segment of System V, whole. */
@@ -55,10 +66,19 @@ export class Mapping extends MappedBytes {
   #released = false;
   #ended: Set<() => void> | undefined;
 
+  /**
+   * What it is to the processor, as far as iospace knows.
+   *
+   * @internal
+   */
+  readonly memory: MappingMemory;
+
   /** @internal */
-  constructor(native: NativeMapping) {
+  constructor(native: NativeMapping, memory: MappingMemory = 'cached') {
     super(0, native.byteLength);
     this.#native = native;
+    this.memory = memory;
+    hasUncached ||= memory !== 'cached';
   }
 
   /** Where it lies in this process. Means nothing to a device. */

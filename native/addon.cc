@@ -5,6 +5,7 @@
 #include "arguments.h"
 #include "barrier.h"
 #include "byte_locks.h"
+#include "cache_functions.h"
 #include "constants.h"
 #include "device.h"
 #include "error.h"
@@ -80,6 +81,7 @@ Napi::Object Load(Napi::Env env, Napi::Object exports) {
   OwnedFile::Define(exports);
   DefineDevice(exports);
   DefineArena(exports);
+  DefineCache(exports);
   Mapping::Define(exports);
   Registers::Define(exports);
   Poller::Define(exports);

@@ -8,12 +8,13 @@ import { basename } from 'node:path';
 import { roundUp } from '../arithmetic.js';
 import type { NativeBinding, NativeReachable } from '../binding.js';
 import { errno, explained, isSystemError, outOfRange, systemError } from '../errors.js';
-import { MAX_BYTE_LENGTH, type Mapping, mapShared } from '../mapping.js';
+import { MAX_BYTE_LENGTH, type Mapping, type MappingMemory, mapShared } from '../mapping.js';
 import { type DeviceInfo, infoFromNative, listDevices } from './info.js';
 import { Interrupts } from './interrupts.js';
 import {
   type Direction,
   directionToNumber,
+  type MemoryType,
   memoryTypeFromNumber,
   memoryTypes,
   memoryTypesFromMask,
@@ -160,10 +161,12 @@ class IospaceProvider implements Provider {
     );
     const reachable = this.#reachable(allocation, byteLength, this.#line('bidirectional'));
     try {
+      const effective = memoryTypeFromNumber(memoryTypes, allocation.memory);
+      const mapped = this.#mapped(effective);
       return {
         ...reachable,
-        mapping: mapShared(native, this.fd, byteLength, allocation.mmapOffset, 'write'),
-        memory: memoryTypeFromNumber(memoryTypes, allocation.memory),
+        mapping: mapShared(native, this.fd, byteLength, allocation.mmapOffset, 'write', mapped),
+        memory: effective,
         exportDmaBuf: (offset, length, readOnly) => this.#export(allocation.handle, offset, length, readOnly),
       };
     } catch (error) {
@@ -200,6 +203,13 @@ class IospaceProvider implements Provider {
           ? 'this device has as many buffers open as it can'
           : `the device's own pool of ${pool.byteLength} bytes has no room for ${byteLength}`,
     };
+  }
+
+  /** What memory of this type is to the processor. */
+  #mapped(type: MemoryType | WindowType): MappingMemory {
+    const isUncached =
+      type === 'writecombine' || type === 'uncached' || (type === 'coherent' && !this.info.coherent);
+    return isUncached ? 'uncached' : 'cached';
   }
 
   mapUser(bytes: Uint8Array, direction: Direction): Reachable {
@@ -328,7 +338,7 @@ class IospaceProvider implements Provider {
         content:
           effective === 'device'
             ? this.#registersAt(window.mmapOffset, byteOffset, byteLength)
-            : mapShared(native, this.fd, pages, window.mmapOffset, 'write'),
+            : mapShared(native, this.fd, pages, window.mmapOffset, 'write', this.#mapped(effective)),
         memory: effective,
         byteOffset,
         free,

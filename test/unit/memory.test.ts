@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { systemError } from '../../lib/errors.js';
 import { type AllocOptions, DmaDevice, type MemoryType } from '../../lib/index.js';
+import { mappingOf } from '../../lib/mapping.js';
 import { FakeDevice } from './fake-device.js';
 
 let fake: FakeDevice;
@@ -358,4 +359,16 @@ describe('sync', () => {
     expect(() => buffer.syncForDevice()).toThrow(code('ERR_INVALID_STATE'));
     expect(fake.syncs).toEqual([]);
   });
+});
+
+test.each([
+  ['cached', true, 'cached'],
+  ['writecombine', true, 'uncached'],
+  ['uncached', true, 'uncached'],
+  ['coherent', true, 'cached'],
+  ['coherent', false, 'uncached'],
+] as const)('%s memory of a device that snoops (%o) is known to copies as %s', (memory, coherent, known) => {
+  fake = new FakeDevice({ info: { memoryTypes: all, coherent } });
+  using device = open();
+  expect(mappingOf(device.alloc(64, { memory }).buffer)?.memory).toBe(known);
 });

@@ -23,6 +23,7 @@ namespace {
 using namespace iospace::copy;
 
 constexpr std::size_t kGuard = 65536;
+constexpr std::size_t kPage = 4096;
 
 /// Whole pages between others that nobody can touch.
 class Memory {
@@ -315,9 +316,12 @@ void ExpectAccesses(const Kernels& kernels, Kind kind, const std::vector<Access>
 
 void Accesses(const Kernels& kernels, Random& random) {
   if (!CanTrace()) Skip("no decoder for the instructions of this architecture");
-  const Memory source(3 * 4096);
-  const Memory target(3 * 4096);
-  for (const auto [to, from] : kAllKinds) {
+  const Memory source(3 * kPage);
+  const Memory target(3 * kPage);
+  for (const Kinds kinds : kAllKinds) {
+    // Not by a binding, which a lambda cannot have.
+    const Kind to = kinds.to;
+    const Kind from = kinds.from;
     for (int time = 0; time < 14; ++time) {
       // Longer than what passes at a time, too.
       const std::size_t length = time < 10 ? Below(random, 200) : Below(random, 9000);
@@ -347,7 +351,7 @@ void Maintenance(const Kernels&, Random& random) {
   const std::size_t line = iospace::cache::OfProcessor().line;
   if (line == 0) Skip("this processor, or its kernel, has no cache maintenance for programs");
   EXPECT((line & (line - 1)) == 0 && line >= 16 && line <= 4096, "a line of %zu bytes", line);
-  const Memory memory(3 * 4096);
+  const Memory memory(3 * kPage);
   memory.Randomize(random);
   const std::vector<std::byte> before(memory.begin(), memory.end());
   for (const Operation operation : {Operation::kClean, Operation::kInvalidate, Operation::kFlush}) {

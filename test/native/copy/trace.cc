@@ -85,6 +85,7 @@ Instruction Decode(const unsigned char* code) {
 }
 
 unsigned char* CodeAt(const ucontext_t& context) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel has it as a number.
   return reinterpret_cast<unsigned char*>(context.uc_mcontext.gregs[REG_RIP]);
 }
 
@@ -117,6 +118,7 @@ Instruction Decode(const unsigned char* code) {
 }
 
 unsigned char* CodeAt(const ucontext_t& context) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel has it as a number.
   return reinterpret_cast<unsigned char*>(context.uc_mcontext.pc);
 }
 
@@ -125,7 +127,7 @@ std::uint32_t replaced = 0;
 
 void Put(unsigned char* code, std::uint32_t instruction) {
   constexpr std::uintptr_t kPage = 65536;
-  auto* const page = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(code) & ~(kPage - 1));
+  unsigned char* const page = code - reinterpret_cast<std::uintptr_t>(code) % kPage;
   // Programs lie on multiples of the largest page.
   ::mprotect(page, kPage, PROT_READ | PROT_WRITE | PROT_EXEC);
   std::memcpy(code, &instruction, sizeof instruction);
