@@ -134,8 +134,25 @@ function follow(places: Float64Array, begin: number): number {
   return place;
 }
 
-function randomRead({ buffer }: Subject): Work {
-  const places = buffer.view(Float64Array);
+/** Steps of a loop after which it is surely compiled for good. */
+const WARM_STEPS = 200;
+
+/**
+ * Has the loops compiled, and so that they are the same for all that follows: what is compiled for the first array alone is
+ * faster with it than what others get. The compiler works in another thread, and is done a little later.
+ */
+export function warmLoops(): void {
+  for (let array = 0; array < 4; array++) {
+    const memory = new ArrayBuffer(STEP);
+    const allWords = new Uint32Array(memory);
+    stepping(allWords, writeWords).sample(WARM_STEPS);
+    stepping(allWords, readWords).sample(WARM_STEPS);
+    stepping(new Uint8Array(memory), sumBytes).sample(WARM_STEPS);
+    randomReadOf(new Float64Array(memory)).sample(WARM_STEPS);
+  }
+}
+
+function randomReadOf(places: Float64Array): Work {
   linkLines(places);
   let place = 0;
   return repeated(() => {
@@ -176,7 +193,7 @@ export const memoryWorks = {
   'js-write': (subject: Subject) => stepping(words(subject), writeWords),
   'js-copy-in': ({ bytes, local }: Subject) => repeated(() => bytes.set(local)),
   'js-fill': ({ bytes }: Subject) => repeated(() => bytes.fill(3)),
-  'random-read': randomRead,
+  'random-read': ({ buffer }: Subject) => randomReadOf(buffer.view(Float64Array)),
   'sync-for-device': ({ buffer, bytes }: Subject) =>
     prepared(
       () => dirty(bytes),

@@ -3,11 +3,12 @@
  *
  * @module
  */
+import { setTimeout } from 'node:timers/promises';
 import type { DmaDevice } from '../device/device.js';
 import type { CodedError } from '../errors.js';
 import { interruptWorks } from './interrupt-work.js';
 import { type Effort, type Measured, measure, type Work } from './measure.js';
-import { memoryWorks, Subject } from './memory-work.js';
+import { memoryWorks, Subject, warmLoops } from './memory-work.js';
 import type { OperationName } from './operation.js';
 import type { Pinning } from './pinning.js';
 import type { Case, Measurement, Skipped } from './result.js';
@@ -15,7 +16,10 @@ import type { Case, Measurement, Skipped } from './result.js';
 /** Of a whole run. */
 export const fullEffort: Effort = { warmUp: 40, sample: 2, most: 400, uncertainty: 0.01 };
 /** Where instructions are counted, the clock's milliseconds are a million of them, and nearly all runs alike. */
-export const countingEffort: Effort = { warmUp: 20, sample: 0, most: 10, uncertainty: 0.01 };
+export const countingEffort: Effort = { warmUp: 30, sample: 1, most: 10, uncertainty: 0.01 };
+
+/** Milliseconds for the compiler, after what it compiles has run. */
+const COMPILING = 50;
 
 /** What a quick run may take altogether, in milliseconds, so that all of the command stays below 30 s. */
 const QUICK_TIME = 24_000;
@@ -80,6 +84,8 @@ class Run {
   async all(): Promise<boolean> {
     const { plan, signal, onCase } = this.#options;
     try {
+      warmLoops();
+      await setTimeout(COMPILING);
       for (const [done, one] of plan.entries()) {
         if (signal.aborted) {
           return false;

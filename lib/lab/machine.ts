@@ -100,6 +100,8 @@ function setupOf(
   const mounted = files === 'mount' ? mounts : [];
   return [
     `clock ${Math.round(Date.now() / 1000)}`,
+    // Not for init: programs read here that the clock counts instructions (`iospace bench --counts`).
+    ...(options.icount ? ['icount'] : []),
     ...mounted.map(({ guest, writable }, index) => `mount mount${index} ${writable ? 'rw' : 'ro'} ${guest}`),
     ...(files === 'mount' ? [`mount modules ro /lib/modules`] : []),
     `package ${packageRoot}`,
