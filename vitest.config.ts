@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config';
 
-/** Four projects, each runnable alone: `npx vitest run --project unit`. */
+/** Five projects, each runnable alone: `npx vitest run --project unit`. */
 export default defineConfig({
   test: {
     projects: [
@@ -10,6 +10,15 @@ export default defineConfig({
           include: ['test/unit/**/*.test.ts'],
           // Many start programs, which take their time on a busy machine.
           testTimeout: 30_000,
+        },
+      },
+      // In Debian's Chromium.
+      {
+        test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
         },
       },
       { test: { name: 'native', include: ['test/native/**/*.test.ts'], pool: 'forks' } },

@@ -136,7 +136,7 @@ export function makePlan({ memory, quick = false, counting = false, filter }: Pl
   if (plan.length === 0) {
     throw wrongValue(
       '--filter',
-      `something that can be measured here: memory is ${memory.join(', ')}`,
+      `something that can be measured here (memory: ${memory.join(', ')})`,
       filter,
     );
   }

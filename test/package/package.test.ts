@@ -49,16 +49,16 @@ describe.each(subPaths)('%s', (subPath) => {
 test('type-checks in a strict project', async () => {
   const source = `
     import { DmaDevice, type DeviceInfo, listDevices } from 'iospace';
-      import { CountingEvent, fds, futex, memfd, Mutex, posix, Ring, type RingConsumer, sysv } from 'iospace/shm';
-      import { clean, copyFrom } from 'iospace/cache';
+    import { CountingEvent, fds, futex, memfd, Mutex, posix, Ring, type RingConsumer, sysv } from 'iospace/shm';
+    import { clean, copyFrom } from 'iospace/cache';
     import { findNextZeroBit, hammingDistance } from 'iospace/bits';
     import { mmap } from 'iospace/raw';
     import { Machine } from 'iospace/lab';
     export const infos: DeviceInfo[] = listDevices();
     export const address: bigint = DmaDevice.open('iospace0').alloc(4096).dmaAddress;
     export const counts: number[] = [findNextZeroBit(new Uint32Array(2)), hammingDistance('toned', 'roses')];
-      export const names = [clean, copyFrom, posix.list, fds.send, mmap, Machine.boot, futex.wake, Mutex, CountingEvent, memfd.create, sysv.get];
-      export const consume = (ring: Int32Array): RingConsumer => Ring.consumer(ring);
+    export const names = [clean, copyFrom, posix.list, fds.send, mmap, Machine.boot, futex.wake, Mutex, CountingEvent, memfd.create, sysv.get];
+    export const consume = (ring: Int32Array): RingConsumer => Ring.consumer(ring);
   `;
   await writeFile(join(project, 'user.mts'), source);
   const options = [
