@@ -57,7 +57,7 @@ export interface NativeMapping {
 /**
  * Register access of exact width, in order with memory: `write*` is a device barrier, then the store; `read*`
  * the load, then the barrier. Offsets must be multiples of the width, inside the window. Throws ENODEV once
- * the device is gone.
+ * the device is gone. The accesses are the object's own, and need no receiver.
  */
 export interface NativeRegisters {
   read8(offset: number): number;

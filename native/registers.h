@@ -6,12 +6,15 @@
 
 #include <napi.h>
 
-#include <cstdint>
-
-#include "syscall.h"
+#include <memory>
 
 namespace iospace {
 
+/// What the functions of one object share.
+struct RegisterWindow;
+
+/// The accesses are functions of the object's own, by Node-API itself: to find out whose window it is would
+/// take longer than the access.
 class Registers : public Napi::ObjectWrap<Registers> {
  public:
   static void Define(Napi::Object exports);
@@ -20,29 +23,9 @@ class Registers : public Napi::ObjectWrap<Registers> {
   explicit Registers(const Napi::CallbackInfo& info);
 
  private:
-  template <typename Word>
-  Napi::Value Read(const Napi::CallbackInfo& info);
-  template <typename Word>
-  void Write(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
-  /// Throws ENODEV if the device had gone by the access just made.
-  void CheckPresent(Napi::Env env, const char* access) const;
-  /// The access that the kernel makes for windows that cannot be mapped.
-  std::uint64_t Access(Napi::Env env, std::uint32_t flags, std::uint32_t width, std::uint64_t offset,
-                       std::uint64_t value) const;
-  /// A checked offset of a word of `width` bytes. Throws if closed.
-  std::size_t Offset(Napi::Value value, std::size_t width) const;
-
-  FileDescriptor device_;
-  std::uint32_t index_ = 0;
-  std::size_t length_ = 0;
-  bool closed_ = false;
-
-  /// Null for windows that cannot be mapped.
-  volatile std::byte* registers_ = nullptr;
-  Range window_;
-  Range status_;
+  std::shared_ptr<RegisterWindow> window_;
 };
 
 }  // namespace iospace

@@ -45,6 +45,16 @@ describe('registers', () => {
     expect(registers.read64(8)).toBe(0x8182_8384_8586_8788n);
   });
 
+  test('are read and written by functions that need no receiver, and end with their object', () => {
+    const { registers } = open();
+    const { read32, write32 } = registers;
+    write32(4, 7);
+    expect(read32(4)).toBe(7);
+    registers.close();
+    expect(() => read32(4)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_STATE' }));
+    expect(() => write32(4, 7)).toThrow(expect.objectContaining({ code: 'ERR_INVALID_STATE' }));
+  });
+
   test('are written in their width, and nothing beside them', () => {
     const { registers, window } = open();
     registers.write8(1, 0xff);
