@@ -21,6 +21,8 @@ interface Cost {
   readonly ns: number;
   readonly low: number;
   readonly high: number;
+  /** The best way that was measured. */
+  readonly way: OperationName;
   /** Whether a sync is in it. */
   readonly synced: boolean;
 }
@@ -44,7 +46,7 @@ const uses: readonly Use[] = [
   {
     title: 'A device writes, the CPU copies it out',
     what: 'copying out',
-    operations: ['js-copy-out'],
+    operations: ['js-copy-out', 'copy-out'],
     sync: 'sync-for-cpu',
   },
   {
@@ -56,7 +58,7 @@ const uses: readonly Use[] = [
   {
     title: 'The CPU copies in, a device reads',
     what: 'copying in',
-    operations: ['js-copy-in'],
+    operations: ['js-copy-in', 'copy-in'],
     sync: 'sync-for-device',
   },
   { title: 'Single reads here and there', what: 'a random read of 8 bytes', operations: ['random-read'] },
@@ -98,6 +100,7 @@ class Figures {
           : [
               {
                 memory,
+                way: best.operation,
                 ns: best.median + (turn?.median ?? 0),
                 low: best.low + (turn?.low ?? 0),
                 high: best.high + (turn?.high ?? 0),
@@ -168,7 +171,8 @@ function stretchText(figures: Figures, use: Use, stretch: Stretch): string {
   const figure = isAccess
     ? `${timeText(best.ns)} in ${size}`
     : `${bandwidthText(bandwidth(stretch.last, best.ns))} at ${size}`;
-  return `${rangeText(stretch)} take ${best.memory}: ${use.what} is ${than}${andThan} (${figure}${best.synced ? ', its sync included' : ''}).`;
+  const how = [figure, ...(use.operations.length > 1 ? [`by ${operation(best.way).label}`] : [])];
+  return `${rangeText(stretch)} take ${best.memory}: ${use.what} is ${than}${andThan} (${[...how, ...(best.synced ? ['its sync included'] : [])].join(', ')}).`;
 }
 
 function adviceOfUse(figures: Figures, use: Use): Advice[] {
@@ -178,33 +182,37 @@ function adviceOfUse(figures: Figures, use: Use): Advice[] {
     : [{ title: use.title, text: stretches.map((stretch) => stretchText(figures, use, stretch)).join(' ') }];
 }
 
-/** Of several ways to do the same with one type, the best at the largest size of each speed. */
+/** Ways to do the same: calls, and the loop that does without. */
+const ways: readonly { title: string; calls: readonly OperationName[]; loop: OperationName }[] = [
+  { title: 'How to copy out', calls: ['js-copy-out', 'copy-out'], loop: 'js-read' },
+  { title: 'How to copy in', calls: ['js-copy-in', 'copy-in'], loop: 'js-write' },
+];
+
+/** For one type, at the smallest and the largest size, the call that is fastest, if it beats the loop. */
 function adviceOfWays(figures: Figures): Advice[] {
-  const ways: { title: string; operations: readonly [OperationName, OperationName] }[] = [
-    { title: 'How to copy out', operations: ['js-copy-out', 'js-read'] },
-    { title: 'How to copy in', operations: ['js-copy-in', 'js-write'] },
-  ];
-  const [memory] = figures.memory;
-  return ways.flatMap(({ title, operations: [call, loop] }) => {
-    const texts = figures.sizes
-      .filter((_, index, all) => index === 0 || index === all.length - 1)
-      .flatMap((size) => {
-        const one = memory && figures.find(call, memory, size);
-        const other = memory && figures.find(loop, memory, size);
-        if (!one || !other || one.median >= other.median || !isApart(one, other)) {
+  return ways.flatMap(({ title, calls, loop }) => {
+    const texts = figures.memory.flatMap((memory) => {
+      const wins = [figures.sizes.at(0), figures.sizes.at(-1)].flatMap((size = 0) => {
+        const [best] = calls
+          .flatMap((name) => figures.find(name, memory, size) ?? [])
+          .sort((a, b) => a.median - b.median);
+        const other = figures.find(loop, memory, size);
+        if (
+          best === undefined ||
+          other === undefined ||
+          best.median >= other.median ||
+          !isApart(best, other)
+        ) {
           return [];
         }
-        const speed = bandwidthText(bandwidth(size, one.median));
-        return [`${timesText(other.median / one.median)} as fast at ${sizeText(size)} (${speed})`];
-      });
-    return texts.length === 0
-      ? []
-      : [
-          {
-            title,
-            text: `Against a loop over words, ${operation(call).label} is ${texts.join(' and ')}: take the call, not the loop.`,
-          },
+        const speed = bandwidthText(bandwidth(size, best.median));
+        return [
+          `${operation(best.operation).label} is ${timesText(other.median / best.median)} as fast at ${sizeText(size)} (${speed})`,
         ];
+      });
+      return wins.length === 0 ? [] : [`In ${memory} memory ${[...new Set(wins)].join(', and ')}.`];
+    });
+    return texts.length === 0 ? [] : [{ title, text: `Against a loop over words: ${texts.join(' ')}` }];
   });
 }
 
@@ -268,5 +276,5 @@ export function adviceOf(result: BenchResult): Advice[] {
           },
         ]
       : uses.flatMap((use) => adviceOfUse(figures, use));
-  return [...only, ...(types.length === 1 ? adviceOfWays(figures) : []), ...adviceOfInterrupts(figures)];
+  return [...only, ...adviceOfWays(figures), ...adviceOfInterrupts(figures)];
 }

@@ -46,7 +46,6 @@ export interface Chart {
 const titles: Readonly<Record<Group, string>> = {
   read: 'Reading',
   write: 'Writing',
-  copy: 'Copying',
   random: 'Random reads: latency',
   sync: 'Handing over: what a sync costs',
   memory: 'Allocating, freeing, mapping',

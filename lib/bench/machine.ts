@@ -6,6 +6,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { type CacheCapabilities, capabilities } from '../cache/index.js';
 import type { DeviceInfo } from '../device/info.js';
 import type { ProviderName } from '../device/provider.js';
 
@@ -29,6 +30,10 @@ export interface MachineDescription {
   /** In bytes. */
   readonly memory: number;
   readonly caches: readonly CacheDescription[];
+  /** What cleans and flushes caches by range: names of instructions, or `'module'`; empty where nothing does. */
+  readonly cacheControl: readonly string[];
+  /** The kernels of native copies. */
+  readonly copies: string;
   /** `null` where the kernel does not scale the frequency. */
   readonly governor: string | null;
   /** The highest frequency in MHz; `null` where it is not known. */
@@ -167,11 +172,20 @@ function clockCounts(files: SystemFiles): boolean {
   return /^icount$/m.test(files.read(LAB_SETUP) ?? '');
 }
 
+function cacheControlOf({ clean, instructions }: CacheCapabilities): string[] {
+  return clean === 'instruction'
+    ? [...new Set(Object.values(instructions))]
+    : clean === 'module'
+      ? ['module']
+      : [];
+}
+
 export function describeMachine(
   { provider, info }: { provider: ProviderName; info: DeviceInfo },
   { processor: pinned, allowed }: { processor: number | null; allowed: readonly number[] },
   files = new SystemFiles(),
 ): MachineDescription {
+  const cache = capabilities();
   const frequency = `sys/devices/system/cpu/cpu${pinned ?? 0}/cpufreq`;
   const kilohertz = files.read(`${frequency}/cpuinfo_max_freq`);
   return {
@@ -181,6 +195,8 @@ export function describeMachine(
     board: files.read('proc/device-tree/model') ?? null,
     memory: totalmem(),
     caches: cachesOf(files),
+    cacheControl: cacheControlOf(cache),
+    copies: cache.copies[0] ?? 'none',
     governor: files.read(`${frequency}/scaling_governor`) ?? null,
     megahertz: kilohertz === undefined ? null : Math.round(Number(kilohertz) / 1000),
     kernel: release(),

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { clean, copyFrom, copyTo, fill, flush, invalidate } from '../cache/index.js';
 import type { DmaBuffer } from '../device/buffer.js';
 import type { DmaDevice } from '../device/device.js';
 import type { MemoryType } from '../device/memory.js';
@@ -96,6 +97,19 @@ function stepping<View extends Uint8Array | Uint32Array>(
 
 const words = ({ buffer }: Subject): Uint32Array => buffer.view(Uint32Array);
 
+/** Bytes that stay in the first cache beside all else. */
+const BLOCK = 16 * 1024;
+
+/** Native copies of a block after the other, of which the ordinary side is always the same one. */
+function inBlocks(size: number, copy: (ordinary: Uint8Array, offset: number) => void): Work {
+  const ordinary = new Uint8Array(Math.min(BLOCK, size)).fill(4);
+  let offset = 0;
+  return repeated(() => {
+    copy(ordinary, offset);
+    offset = offset + ordinary.length < size ? offset + ordinary.length : 0;
+  }, size / ordinary.length);
+}
+
 /** One number from 0 to below `limit`, always the same ones in a run: xorshift. */
 function randomNumbers(): (limit: number) => number {
   let state = 2463534242;
@@ -160,14 +174,22 @@ function randomReadOf(places: Float64Array): Work {
   }, 1 / CHAIN);
 }
 
-/** Has every line in the cache, written. */
+/** Something that is done while every line is in the cache, written. */
+function ofDirty(bytes: Uint8Array, run: () => void): Work {
+  return prepared(() => dirty(bytes), run);
+}
+
+/** Something that is done while every line is in the cache, as it is in memory. */
+function ofFetched(bytes: Uint8Array, run: () => void): Work {
+  return prepared(() => fetch(bytes), run);
+}
+
 function dirty(bytes: Uint8Array): void {
   for (let index = 0; index < bytes.length; index += LINE) {
     bytes[index] = (bytes[index] as number) + 1;
   }
 }
 
-/** Has every line in the cache, as it is in memory. */
 function fetch(bytes: Uint8Array): void {
   let all = 0;
   for (let index = 0; index < bytes.length; index += LINE) {
@@ -185,25 +207,27 @@ function allocate({ device, size, memory }: Subject): DmaBuffer {
   return buffer;
 }
 
-/** How each is done. What `iospace/cache` does on memory (native copies, fill, cache maintenance) is a row more here. */
+/** How each is done. */
 export const memoryWorks = {
   'js-read': (subject: Subject) => stepping(words(subject), readWords),
   'js-sum': (subject: Subject) => stepping(subject.bytes, sumBytes),
   'js-copy-out': ({ bytes, local }: Subject) => repeated(() => local.set(bytes)),
+  'native-read': ({ bytes, size }: Subject) =>
+    inBlocks(size, (ordinary, offset) => copyFrom(bytes, ordinary, { offset })),
+  'copy-out': ({ bytes, local }: Subject) => repeated(() => copyFrom(bytes, local)),
   'js-write': (subject: Subject) => stepping(words(subject), writeWords),
   'js-copy-in': ({ bytes, local }: Subject) => repeated(() => bytes.set(local)),
   'js-fill': ({ bytes }: Subject) => repeated(() => bytes.fill(3)),
+  'native-write': ({ bytes, size }: Subject) =>
+    inBlocks(size, (ordinary, offset) => copyTo(ordinary, bytes, { offset })),
+  'copy-in': ({ bytes, local }: Subject) => repeated(() => copyTo(local, bytes)),
+  fill: ({ bytes }: Subject) => repeated(() => fill(bytes, 3)),
   'random-read': ({ buffer }: Subject) => randomReadOf(buffer.view(Float64Array)),
-  'sync-for-device': ({ buffer, bytes }: Subject) =>
-    prepared(
-      () => dirty(bytes),
-      () => buffer.syncForDevice(),
-    ),
-  'sync-for-cpu': ({ buffer, bytes }: Subject) =>
-    prepared(
-      () => fetch(bytes),
-      () => buffer.syncForCpu(),
-    ),
+  'sync-for-device': ({ buffer, bytes }: Subject) => ofDirty(bytes, () => buffer.syncForDevice()),
+  'sync-for-cpu': ({ buffer, bytes }: Subject) => ofFetched(bytes, () => buffer.syncForCpu()),
+  clean: ({ bytes }: Subject) => ofDirty(bytes, () => clean(bytes)),
+  flush: ({ bytes }: Subject) => ofDirty(bytes, () => flush(bytes)),
+  invalidate: ({ bytes }: Subject) => ofFetched(bytes, () => invalidate(bytes)),
   alloc: (subject: Subject) =>
     prepared(
       () => ({ buffer: undefined as DmaBuffer | undefined }),

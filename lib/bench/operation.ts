@@ -6,7 +6,7 @@
 import type { MemoryType } from '../device/memory.js';
 
 /** What an operation is about. */
-export const groups = ['read', 'write', 'copy', 'random', 'sync', 'memory', 'interrupt'] as const;
+export const groups = ['read', 'write', 'random', 'sync', 'memory', 'interrupt'] as const;
 export type Group = (typeof groups)[number];
 
 /** What a figure is the time of: all of the size once, one access, one call, one event. */
@@ -43,6 +43,18 @@ export const operations = {
     label: 'TypedArray.set out',
     says: 'TypedArray.prototype.set from the memory into ordinary memory',
   },
+  'native-read': {
+    group: 'read',
+    per: 'pass',
+    label: 'native read',
+    says: 'copyFrom of iospace/cache, 16 KiB at a time, always into the same ordinary memory, which stays in the cache',
+  },
+  'copy-out': {
+    group: 'read',
+    per: 'pass',
+    label: 'copyFrom',
+    says: 'copyFrom of iospace/cache, all of it, into ordinary memory',
+  },
   'js-write': {
     group: 'write',
     per: 'pass',
@@ -61,6 +73,19 @@ export const operations = {
     label: 'TypedArray.fill',
     says: 'Uint8Array.prototype.fill',
   },
+  'native-write': {
+    group: 'write',
+    per: 'pass',
+    label: 'native write',
+    says: 'copyTo of iospace/cache, 16 KiB at a time, always from the same ordinary memory, which stays in the cache',
+  },
+  'copy-in': {
+    group: 'write',
+    per: 'pass',
+    label: 'copyTo',
+    says: 'copyTo of iospace/cache, all of it, from ordinary memory',
+  },
+  fill: { group: 'write', per: 'pass', label: 'fill', says: 'fill of iospace/cache' },
   'random-read': {
     group: 'random',
     per: 'access',
@@ -79,6 +104,27 @@ export const operations = {
     per: 'call',
     label: 'syncForCpu',
     says: 'buffer.syncForCpu() of all of it, after each line was read',
+    memory: ['cached'],
+  },
+  clean: {
+    group: 'sync',
+    per: 'call',
+    label: 'clean',
+    says: 'clean of iospace/cache of all of it, after each line was written',
+    memory: ['cached'],
+  },
+  flush: {
+    group: 'sync',
+    per: 'call',
+    label: 'flush',
+    says: 'flush of iospace/cache of all of it, after each line was written',
+    memory: ['cached'],
+  },
+  invalidate: {
+    group: 'sync',
+    per: 'call',
+    label: 'invalidate',
+    says: 'invalidate of iospace/cache of all of it, after each line was read',
     memory: ['cached'],
   },
   alloc: {

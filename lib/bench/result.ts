@@ -119,8 +119,14 @@ export function checkResult(path: string, value: unknown): BenchResult {
       throw unreadable(path, `${member}: a list`, result[member]);
     }
   }
-  if (typeof result.machine !== 'object' || result.machine === null) {
-    throw unreadable(path, 'machine: its description', result.machine);
+  const { machine } = result;
+  if (
+    typeof machine !== 'object' ||
+    machine === null ||
+    !Array.isArray(machine.caches) ||
+    !Array.isArray(machine.cacheControl)
+  ) {
+    throw unreadable(path, 'machine: its description', machine);
   }
   // An operation that this version does not have is of a newer one, and left out.
   return {

@@ -57,6 +57,11 @@ export function machineFacts(machine: MachineDescription): [name: string, value:
         ? 'not told'
         : `${caches.join(', ')}${line === undefined ? '' : `; lines of ${line} B`}`,
     ],
+    [
+      'cache control',
+      machine.cacheControl.length === 0 ? 'none by range' : `by ${machine.cacheControl.join(', ')}`,
+    ],
+    ['copies', machine.copies],
     ['memory', sizeText(machine.memory)],
     ['kernel', machine.kernel],
     ['Node', machine.node],
@@ -90,7 +95,7 @@ function machineText(result: BenchResult): string {
   return grid(
     machineFacts(result.machine)
       .map(([name, value]) => [name, value])
-      .map(([name, value]) => [`${name?.padEnd(10)} ${value}`]),
+      .map(([name, value]) => [`${name?.padEnd(13)} ${value}`]),
   );
 }
 

@@ -145,10 +145,7 @@ export function addBenchCommand(program: Command): void {
     .command('bench')
     .description('measure memory: by type, size and way of access; which one to take, and by how much')
     .option('--quick', 'fewer sizes and less exact, in less than 30 seconds')
-    .option(
-      '--filter <words>',
-      'only these operations, groups, memory types and sizes: "read,copy,cached,64K"',
-    )
+    .option('--filter <words>', 'only these operations, groups, memory types and sizes: "read,cached,64K"')
     .option('--json', 'as JSON')
     .option('--compare <file>', 'say what has changed against a file that --json has written')
     .option('--report <file>', 'write a page with charts and advice, for a browser')
