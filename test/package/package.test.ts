@@ -105,6 +105,16 @@ test('npx iospace build builds the addon, and memory can be had', async () => {
   expect(stdout).toBe('7\n');
 });
 
+test('npx iospace bench measures, and its report needs no package more', async () => {
+  const options = ['--provider', 'memfd', '--quick', '--filter', 'js-fill,4K', '--report', 'report.html'];
+  await run('npx', ['--no-install', 'iospace', 'bench', ...options], { cwd: project });
+  const page = await readFile(join(project, 'report.html'), 'utf8');
+  expect(page.includes('Licensed to the Apache Software Foundation')).toBe(true);
+  const beside = await readdir(join(project, 'node_modules/iospace/dist/bench/page'));
+  expect(beside).toEqual(expect.arrayContaining(['echarts.LICENSE', 'echarts.NOTICE', 'zrender.LICENSE']));
+  expect(existsSync(join(project, 'node_modules/echarts'))).toBe(false);
+});
+
 test('publint has nothing to say', async () => {
   await run('npx', ['--no-install', 'publint', '--strict'], { cwd: root });
 });

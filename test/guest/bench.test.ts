@@ -1,0 +1,56 @@
+/**
+ * `iospace bench` over the module: every type of memory that the device has, and that times of an emulated machine are marked as
+ * what they are. What is measured here means nothing.
+ */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { DmaDevice } from 'iospace';
+import { counters, NOTHING } from './edu.js';
+
+const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const run = promisify(execFile);
+
+interface Result {
+  meaningless: boolean;
+  machine: { emulated: string | null; provider: string; device: string };
+  measurements: { operation: string; memory: string | null; median: number }[];
+  skipped: { operation: string; reason: string }[];
+}
+
+test('every type is measured, and every figure is said to mean nothing', async () => {
+  using device = DmaDevice.open('iospace0');
+  const { memoryTypes } = device.info;
+  const filter = 'native-read,copy-in,sync-for-cpu,map,free,4K';
+  const { stdout } = await run(process.execPath, [main, 'bench', '--quick', '--json', '--filter', filter]);
+  const { meaningless, machine, measurements, skipped } = JSON.parse(stdout) as Result;
+  assert.equal(meaningless, true);
+  assert.equal(machine.emulated, 'iospace lab');
+  assert.equal(machine.provider, 'iospace');
+  assert.deepEqual(skipped, []);
+  const measured = (operation: string) =>
+    measurements.filter((one) => one.operation === operation && one.median > 0).map(({ memory }) => memory);
+  for (const operation of ['native-read', 'copy-in', 'free']) {
+    assert.deepEqual(measured(operation), memoryTypes, operation);
+  }
+  // Where there is anything to hand over, or to map.
+  for (const operation of ['sync-for-cpu', 'map']) {
+    assert.deepEqual(measured(operation), ['cached'], operation);
+  }
+});
+
+test('in the table each is marked', async () => {
+  const { stdout } = await run(process.execPath, [main, 'bench', '--quick', '--filter', 'js-fill,cached,4K']);
+  assert.match(stdout, /^EMULATED MACHINE \(iospace lab\)/m);
+  assert.match(stdout, /^js-fill +[\d.]+ [MG]B\/s\*?\? /m);
+});
+
+test('instructions are counted by no clock that does not', async () => {
+  await assert.rejects(run(process.execPath, [main, 'bench', '--counts']), /EOPNOTSUPP.*lab run --icount/);
+});
+
+test('nothing is left of it', () => {
+  assert.deepEqual(counters('iospace0'), NOTHING);
+});
