@@ -29,6 +29,13 @@ function grid(rows: readonly (readonly string[])[]): string {
     .join('\n');
 }
 
+/** A result may come from a file: nothing in it reaches the terminal as a command. */
+function plain(text: string): string {
+  return text.replace(/\p{Cc}/gu, (control) =>
+    control === '\n' ? control : `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+}
+
 /** What the machine is: one fact a line. */
 export function machineFacts(machine: MachineDescription): [name: string, value: string][] {
   const caches = machine.caches.map(
@@ -92,11 +99,9 @@ export function warnings(result: BenchResult): string[] {
 }
 
 function machineText(result: BenchResult): string {
-  return grid(
-    machineFacts(result.machine)
-      .map(([name, value]) => [name, value])
-      .map(([name, value]) => [`${name?.padEnd(13)} ${value}`]),
-  );
+  return machineFacts(result.machine)
+    .map(([name, value]) => `${name.padEnd('cache control'.length)} ${value}`)
+    .join('\n');
 }
 
 /** A figure with its marks: `*` not steady, `?` without meaning. */
@@ -162,13 +167,14 @@ function skippedText(skipped: readonly Skipped[]): string {
 /** All of a result. */
 export function resultText(result: BenchResult): string {
   const types = [...new Set(result.measurements.map(({ memory }) => memory))];
-  return [
+  const parts = [
     machineText(result),
     ...(warnings(result).length === 0 ? [] : [warnings(result).join('\n')]),
     ...types.map((memory) => ofMemoryText(result, memory)),
     ...(result.skipped.length === 0 ? [] : [skippedText(result.skipped)]),
     unitText(result),
-  ].join('\n\n');
+  ];
+  return plain(parts.join('\n\n'));
 }
 
 function caseText({ operation, memory, size }: Case): string[] {
@@ -194,7 +200,7 @@ export function comparisonText(
     figureText(after.operation, after.size, after.median, unit),
     changeText(ratio, verdict),
   ]);
-  return [
+  const lines = [
     ...differences.map(
       ({ what, before, after }) => `another machine, ${what}: ${before} before, ${after} now`,
     ),
@@ -202,7 +208,8 @@ export function comparisonText(
     `compared: ${changed.length} of ${changes.length} have changed (quartiles apart, and by 5 % or more)` +
       `${onlyBefore.length === 0 ? '' : `; ${onlyBefore.length} only before`}` +
       `${onlyAfter.length === 0 ? '' : `; ${onlyAfter.length} only now`}`,
-  ].join('\n');
+  ];
+  return plain(lines.join('\n'));
 }
 
 /** Whether more is better, for a title. */

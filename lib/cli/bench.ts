@@ -9,6 +9,7 @@ import { compare } from '../bench/comparison.js';
 import { describeMachine } from '../bench/machine.js';
 import { Pinning } from '../bench/pinning.js';
 import { makePlan } from '../bench/plan.js';
+import { sizeText } from '../bench/quantity.js';
 import { checkReportPath, writeReport } from '../bench/report.js';
 import { type BenchResult, type Case, makeResult, readResult } from '../bench/result.js';
 import { runPlan } from '../bench/run.js';
@@ -56,9 +57,7 @@ function untilInterrupted(): { signal: AbortSignal; release: () => void } {
 }
 
 function caseName({ operation, memory, size }: Case): string {
-  return [operation, memory, size === null ? null : `${size / 1024} KiB`]
-    .filter((word) => word !== null)
-    .join(' ');
+  return [operation, memory, size === null ? null : sizeText(size)].filter((word) => word !== null).join(' ');
 }
 
 async function measure(flags: BenchFlags): Promise<BenchResult> {

@@ -32,7 +32,8 @@ export class ProgressBar {
     if (process.stderr.isTTY) {
       const filled = Math.round((done / this.#all) * WIDTH);
       const bar = `[${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] `;
-      const { columns = 80 } = process.stderr;
+      // A terminal that does not say how wide it is says 0.
+      const columns = process.stderr.columns || 80;
       process.stderr.write(`\r${`${bar}${text}`.slice(0, columns - 1)}\x1b[K`);
     } else if (time - this.#lineAt >= LINE_EVERY) {
       this.#lineAt = time;
