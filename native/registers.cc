@@ -108,7 +108,7 @@ napi_value ToJavaScript(napi_env env, Word word) {
 
 /// Calls what throws as node-addon-api does.
 template <typename Call>
-napi_value Catching(napi_env env, Call call) {
+napi_value Catching(Call call) {
   try {
     return call();
   } catch (const Napi::Error& error) {
@@ -118,7 +118,7 @@ napi_value Catching(napi_env env, Call call) {
 }
 
 napi_value Gone(napi_env env, const char* access) {
-  return Catching(env, [&]() -> napi_value { throw SystemError(env, {ENODEV, access}); });
+  return Catching([&]() -> napi_value { throw SystemError(env, {ENODEV, access}); });
 }
 
 /// The place of a word in a mapped window, or null for all that is unusual: the slow way finds out what.
@@ -155,7 +155,7 @@ bool GetWord(napi_env env, napi_value value, Word& word) {
 
 template <typename Word>
 napi_value ReadSlowly(napi_env env, const RegisterWindow& window, napi_value argument) {
-  return Catching(env, [&]() -> napi_value {
+  return Catching([&]() -> napi_value {
     const std::size_t offset = OffsetArgument(window, {env, argument}, sizeof(Word));
     if constexpr (!kHasAccess<Word>) throw SystemError(env, {EOPNOTSUPP, Name<Word>::kRead});
     return ToJavaScript(env, static_cast<Word>(Access(env, window, 0, sizeof(Word), offset, 0)));
@@ -164,7 +164,7 @@ napi_value ReadSlowly(napi_env env, const RegisterWindow& window, napi_value arg
 
 template <typename Word>
 napi_value WriteSlowly(napi_env env, const RegisterWindow& window, napi_value argument, napi_value value) {
-  return Catching(env, [&]() -> napi_value {
+  return Catching([&]() -> napi_value {
     const std::size_t offset = OffsetArgument(window, {env, argument}, sizeof(Word));
     const Word word = WordArgument<Word>({env, value});
     if constexpr (!kHasAccess<Word>) throw SystemError(env, {EOPNOTSUPP, Name<Word>::kWrite});
