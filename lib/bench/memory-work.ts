@@ -241,5 +241,6 @@ export const memoryWorks = {
       () => allocate(subject),
       (buffer) => buffer.free(),
     ),
-  map: ({ device, local }: Subject) => repeated(() => device.mapUser(local, 'bidirectional').unmap()),
+  // Memory that nothing has aligned to cache lines can be mapped in this direction only, where the device does not snoop.
+  map: ({ device, local }: Subject) => repeated(() => device.mapUser(local, 'toDevice').unmap()),
 } as const satisfies Readonly<Record<string, (subject: Subject) => Work>>;

@@ -138,7 +138,7 @@ export const operations = {
     group: 'memory',
     per: 'call',
     label: 'map and unmap',
-    says: 'device.mapUser() of ordinary memory that is there already, and unmap()',
+    says: "device.mapUser() of ordinary memory that is there already, 'toDevice', and unmap()",
     memory: ['cached'],
   },
   'interrupt-poll': {

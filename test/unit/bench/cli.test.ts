@@ -4,12 +4,15 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { makePlan } from '../../../lib/bench/plan.js';
 import { checkResult } from '../../../lib/bench/result.js';
 import { runPlan } from '../../../lib/bench/run.js';
 import { DmaDevice } from '../../../lib/device/device.js';
 import { boardResult, figure, KiB, resultOf } from './results.js';
+
+// Each starts a program, and some of them measure.
+vi.setConfig({ testTimeout: 60_000 });
 
 const main = fileURLToPath(new URL('../../../dist/cli/main.js', import.meta.url));
 
