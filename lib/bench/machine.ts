@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { type CacheCapabilities, capabilities } from '../cache/index.js';
-import type { DeviceInfo } from '../device/info.js';
+import { type DeviceInfo, listDevices } from '../device/info.js';
 import type { ProviderName } from '../device/provider.js';
 
 /** One cache of the first processor. */
@@ -42,7 +42,7 @@ export interface MachineDescription {
   readonly node: string;
   readonly provider: ProviderName;
   readonly device: string;
-  /** Of the module; empty without. */
+  /** The version of the module, also where its devices could not be used; empty where it is not loaded. */
   readonly module: string;
   /** Whether the device snoops the CPU's caches. */
   readonly coherent: boolean;
@@ -203,7 +203,7 @@ export function describeMachine(
     node: process.version,
     provider,
     device: info.device === '' ? info.name : `${info.name} (${info.device})`,
-    module: info.version,
+    module: info.version || (listDevices()[0]?.version ?? ''),
     coherent: info.coherent,
     iommu: info.iommu,
     pinned,

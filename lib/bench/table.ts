@@ -50,7 +50,13 @@ export function machineFacts(machine: MachineDescription): [name: string, value:
   const device = [
     machine.device,
     ...(machine.module === '' ? [] : [`module ${machine.module}`]),
-    ...(machine.provider === 'memfd' ? ['no module: cached memory only'] : []),
+    ...(machine.provider === 'memfd'
+      ? [
+          machine.module === ''
+            ? 'no module: cached memory only'
+            : 'the module is there, but was not used: cached memory only',
+        ]
+      : []),
     ...(machine.provider === 'iospace' ? [machine.coherent ? 'snoops' : 'does not snoop'] : []),
     ...(machine.iommu === 'none' ? [] : [`IOMMU ${machine.iommu}`]),
   ];

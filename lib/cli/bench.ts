@@ -15,8 +15,9 @@ import { type BenchResult, type Case, makeResult, readResult } from '../bench/re
 import { runPlan } from '../bench/run.js';
 import { comparisonText, resultText } from '../bench/table.js';
 import { DmaDevice } from '../device/device.js';
+import { listDevices } from '../device/info.js';
 import { type ProviderName, providerNames } from '../device/provider.js';
-import { notSupported } from '../errors.js';
+import { isSystemError, notSupported } from '../errors.js';
 import { ProgressBar } from './progress-bar.js';
 import { progress, report } from './report.js';
 
@@ -60,9 +61,31 @@ function caseName({ operation, memory, size }: Case): string {
   return [operation, memory, size === null ? null : sizeText(size)].filter((word) => word !== null).join(' ');
 }
 
+/** Opens what is measured. Where the module may not be used, that is said: what is measured then is less. */
+function openDevice({ device, provider }: BenchFlags): DmaDevice {
+  if (provider !== 'auto' || device !== undefined) {
+    return DmaDevice.open({
+      provider: provider === 'auto' ? 'iospace' : provider,
+      ...(device !== undefined && { device }),
+    });
+  }
+  try {
+    return DmaDevice.open();
+  } catch (error) {
+    if (!isSystemError(error, 'ENOENT', 'EACCES', 'ENODEV', 'ENXIO')) {
+      throw error;
+    }
+    if (listDevices().length > 0) {
+      progress(error.message);
+      progress('measuring without it: cached memory only');
+    }
+    return DmaDevice.open({ provider: 'memfd' });
+  }
+}
+
 async function measure(flags: BenchFlags): Promise<BenchResult> {
-  const { device: name, provider, filter, quick = false, counts: counting = false } = flags;
-  using device = DmaDevice.open(name === undefined ? { provider } : { provider, device: name });
+  const { filter, quick = false, counts: counting = false } = flags;
+  using device = openDevice(flags);
   const { info } = device;
   const plan = makePlan({
     memory: info.memoryTypes,
@@ -148,7 +171,12 @@ export function addBenchCommand(program: Command): void {
     .option('--json', 'as JSON')
     .option('--compare <file>', 'say what has changed against a file that --json has written')
     .option('--report <file>', 'write a page with charts and advice, for a browser')
-    .option('--from <file>', 'measure nothing: show, compare or report what --json has written')
+    .addOption(
+      new Option(
+        '--from <file>',
+        'measure nothing: show, compare or report what --json has written',
+      ).conflicts(['quick', 'filter', 'counts', 'device']),
+    )
     .option('--counts', 'count instructions instead of time, in a machine of iospace lab run --icount')
     .option('--device <name>', 'the device whose memory is measured (default: iospace0)')
     .addOption(

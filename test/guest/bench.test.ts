@@ -8,6 +8,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { DmaDevice } from 'iospace';
+import { keepsItsUser } from './children.js';
 import { counters, NOTHING } from './edu.js';
 
 const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
@@ -39,6 +40,23 @@ test('every type is measured, and every figure is said to mean nothing', async (
   for (const operation of ['sync-for-cpu', 'map']) {
     assert.deepEqual(measured(operation), ['cached'], operation);
   }
+});
+
+test('who may not open the device is told so, and measures cached memory', {
+  skip: keepsItsUser,
+}, async () => {
+  const { stdout, stderr } = await run(
+    process.execPath,
+    [main, 'bench', '--quick', '--json', '--filter', 'js-fill,4K'],
+    { uid: 65534, gid: 65534 },
+  );
+  assert.match(stderr, /^iospace: EACCES: .*60-iospace\.rules.*\niospace: measuring without it/);
+  const { machine, measurements } = JSON.parse(stdout) as Result;
+  assert.equal(machine.provider, 'memfd');
+  assert.deepEqual(
+    measurements.map(({ memory }) => memory),
+    ['cached'],
+  );
 });
 
 test('nothing is left of it', () => {

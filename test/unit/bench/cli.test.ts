@@ -76,6 +76,7 @@ describe('refuses, before anything is measured', () => {
       ['--counts'],
       /EOPNOTSUPP.*lab run --icount -- npx iospace bench --counts/,
     ],
+    ['to filter what was measured before', ['--from', 'board.json', '--quick'], /--from <file>.*--quick/],
     ['a comparison with nothing', ['--compare', 'none.json'], /ENOENT.*none\.json/],
     ['one with another version', ['--compare', 'next.json'], /next\.json: expected version 1 .*got 2/],
     ['one with something else', ['--compare', main], /expected what iospace bench --json has written/],
@@ -85,7 +86,7 @@ describe('refuses, before anything is measured', () => {
     const { status, stdout, stderr } = bench('--provider', 'memfd', ...args);
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
     // One line, and no stack.
-    expect(stderr).toMatch(/^iospace: [^\n]+\n$/);
+    expect(stderr).toMatch(/^(?:iospace|error): [^\n]+\n$/);
     expect(stderr).toMatch(message);
   });
 });
