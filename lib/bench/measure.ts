@@ -92,20 +92,20 @@ export function prepared<T>(
   };
 }
 
-/** Runs it until it is compiled and its memory is where it stays; returns how many runs fit into a sample. */
-async function warmUp(work: Work, effort: Effort): Promise<number> {
+/** Runs it until it is compiled and its memory is where it stays. */
+async function warmUp(work: Work, effort: Effort): Promise<{ fitting: number; once: number }> {
   const end = now() + effort.warmUp * 1e6;
-  let runs = 1;
+  let runs = work.runs ?? 1;
   for (;;) {
     const begin = now();
-    await work.sample(work.runs ?? runs);
+    const once = (await work.sample(runs)) / runs;
     // With what prepares it: that takes time too, however little of it is measured.
     const taken = Math.max(now() - begin, 1);
     const fitting = Math.min(Math.max(Math.floor((effort.sample * 1e6 * runs) / taken), 1), MOST_RUNS);
-    if (now() >= end && fitting <= 2 * runs) {
-      return fitting;
+    if (now() >= end && (work.runs !== undefined || fitting <= 2 * runs)) {
+      return { fitting: work.runs ?? fitting, once };
     }
-    runs = Math.min(fitting, 8 * runs);
+    runs = work.runs ?? Math.min(fitting, 8 * runs);
   }
 }
 
@@ -124,8 +124,11 @@ export async function measure(
   effort: Effort,
   signal: AbortSignal,
 ): Promise<Measured | undefined> {
-  const fitting = await warmUp(work, effort);
-  const runs = work.runs ?? fitting;
+  const { fitting: runs, once } = await warmUp(work, effort);
+  if (once > effort.most * 1e6) {
+    // One takes longer than all of them may: that was it, and there is no other.
+    return { ...summarize([once * work.scale]), stable: false };
+  }
   const samples: number[] = [];
   const end = now() + effort.most * 1e6;
   for (;;) {

@@ -38,6 +38,12 @@ test('the time of one run is what is told, however many are in a sample', async 
   expect(await measure(work, effort, signal)).toMatchObject({ median: 100 });
 });
 
+test('what takes longer than all samples may is measured once', async () => {
+  const work = saying([60e6, 1]);
+  expect(await measure(work, effort, signal)).toMatchObject({ median: 60e6, samples: 1, stable: false });
+  expect(work.calls).toBe(1);
+});
+
 test('a promise is waited for', async () => {
   const work: Work = { scale: 1, runs: 1, sample: async () => 100 };
   expect(await measure(work, effort, signal)).toMatchObject({ median: 100 });
