@@ -83,13 +83,17 @@ function summaryOf(chart: Chart): string {
 }
 
 function chartMarkup(chart: Chart): string {
-  const rows = chart.series.map(({ name, points }) => [name, ...points.map((point) => point?.text ?? '-')]);
+  const names = chart.series.map(({ name }) => name);
+  const rows = chart.categories.map((category, index) => [
+    category,
+    ...chart.series.map(({ points }) => points[index]?.text ?? '-'),
+  ]);
   return `<figure id="chart-${text(chart.id)}">
 <figcaption><h3>${text(chart.title)}</h3><p>${text(chart.says)}</p></figcaption>
 <div class="chart" role="group" tabindex="0" aria-label="${text(summaryOf(chart))}"><div class="plot" aria-hidden="true"></div></div>
 <p class="readout" aria-live="polite"></p>
 <details><summary>The figures of this chart</summary>
-${tableOf(['', ...chart.categories], rows, 'figures')}
+${tableOf(['', ...names], rows, 'figures')}
 </details>
 </figure>`;
 }

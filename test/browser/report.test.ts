@@ -11,6 +11,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Chart, chartsOf } from '../../lib/bench/charts.js';
 import { compare } from '../../lib/bench/comparison.js';
+import { makePlan } from '../../lib/bench/plan.js';
 import { writeReport } from '../../lib/bench/report.js';
 import type { BenchResult } from '../../lib/bench/result.js';
 import { board, boardResult, figure, resultOf } from '../unit/bench/results.js';
@@ -159,7 +160,9 @@ describe('read and heard', () => {
     const { page } = await open(boardResult);
     for (const chart of chartsOf(boardResult)) {
       const cells = await page.locator(`#chart-${chart.id} td`).allTextContents();
-      expect(cells).toEqual(chart.series.flatMap(({ points }) => points.map((point) => point?.text ?? '-')));
+      expect(cells).toEqual(
+        chart.categories.flatMap((_, index) => chart.series.map(({ points }) => points[index]?.text ?? '-')),
+      );
     }
     await page.close();
   });
@@ -255,6 +258,13 @@ function contrast(one = '', other = ''): number {
   return (light + 0.05) / (dark + 0.05);
 }
 
+/** Every operation in every size, with the longest words that figures have. */
+const fullResult = resultOf(
+  makePlan({ memory: ['cached'] }).map(({ operation, memory, size }) =>
+    figure(operation, memory, size, 123_456, 0.9),
+  ),
+);
+
 describe('looks right', () => {
   test.each<[string, View]>([
     ['on a phone', { width: 360 }],
@@ -262,7 +272,7 @@ describe('looks right', () => {
     ['in the dark', { width: 1024, colorScheme: 'dark' }],
     ['on paper', { width: 700, media: 'print' }],
   ])('%s: nothing is wider than the page, every chart is inside of its frame', async (_, view) => {
-    const { page, complaints } = await open(boardResult, view);
+    const { page, complaints } = await open(fullResult, view);
     expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0);
     for (const figure of await page.locator('figure').all()) {
       const frame = await figure.boundingBox();

@@ -75,7 +75,9 @@ test('type-checks in a strict project', async () => {
   await node(require.resolve('typescript/bin/tsc'), ...options, ...types, 'user.mts');
 });
 
-const guides = (await readdir(join(root, 'docs'))).map((page) => `docs/${page}`);
+const guides = (await readdir(join(root, 'docs')))
+  .filter((page) => page.endsWith('.md'))
+  .map((page) => `docs/${page}`);
 
 test.each(['README.md', 'CONTRIBUTING.md', ...guides])('%s: what it links to is there', async (page) => {
   const directory = join(project, 'node_modules/iospace');

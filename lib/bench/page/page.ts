@@ -8,7 +8,7 @@ import type { Chart, ChartPoint, ChartUnit } from '../charts.js';
 declare const echarts: typeof Echarts;
 
 /** Told apart without colour: by the shape of the points, the line, and the pattern of bars. */
-const symbols = ['circle', 'triangle', 'rect', 'diamond', 'roundRect', 'pin', 'arrow'] as const;
+const symbols = ['circle', 'triangle', 'rect', 'diamond', 'emptyCircle', 'emptyTriangle', 'arrow'] as const;
 const dashes: readonly ('solid' | number[])[] = [
   'solid',
   [9, 4],
