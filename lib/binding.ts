@@ -7,8 +7,8 @@
  *
  * @module
  */
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import bindings from 'bindings';
 import { reportLeak, type SystemErrorDetail, systemError } from './errors.js';
 
 /** What native code calls back; handed over once, when the addon is loaded into an environment. */
@@ -579,6 +579,8 @@ function load(): NativeBinding {
     throw addonError(`iospace works on Linux only; this is ${process.platform}`);
   }
   const machine = `${process.platform}-${process.arch}`;
+  // With the addon, not with this module: whoever uses no native code does not wait for it.
+  const bindings = createRequire(import.meta.url)('bindings') as typeof import('bindings');
   let addon: NativeBinding;
   try {
     addon = bindings({
