@@ -29,8 +29,14 @@ export function mappingOf(buffer: ArrayBufferLike): Mapping | undefined {
 /** How a mapping's memory is reached: the types of memory that make a difference to copies. */
 export type MappingMemory = 'cached' | 'uncached' | 'device';
 
-/** Whether this environment has ever had a mapping that no cache holds. While it has not, nobody need ask. */
-export let hasUncached = false;
+/** From here on a native copy has ways that `set()` has not: `kBulk` of native/copy.h. */
+const BULK = 2 ** 20;
+
+/**
+ * Less than so many bytes nothing copies better than `set()`, whatever memory they are in: 0 once this environment has had a
+ * mapping that no cache holds.
+ */
+export let usualLength: number = BULK;
 
 /**
  * Maps `byteLength` bytes of a file, shared. The descriptor may be closed afterwards.
@@ -78,7 +84,9 @@ export class Mapping extends MappedBytes {
     super(0, native.byteLength);
     this.#native = native;
     this.memory = memory;
-    hasUncached ||= memory !== 'cached';
+    if (memory !== 'cached') {
+      usualLength = 0;
+    }
   }
 
   /** Where it lies in this process. Means nothing to a device. */

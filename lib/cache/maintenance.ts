@@ -42,6 +42,16 @@ export interface CacheCapabilities {
   readonly copies: readonly string[];
 }
 
+type Calls = Readonly<Record<'cleanCache' | 'invalidateCache' | 'flushCache', NativeMaintenance>>;
+
+/** Apart from the addon's many exports, among which each call would look for its own. */
+let calls: Calls | undefined;
+
+function loadCalls(): Calls {
+  const { cleanCache, invalidateCache, flushCache } = binding();
+  return { cleanCache, invalidateCache, flushCache };
+}
+
 /**
  * Writes back what the caches hold of a range that memory does not have yet: the direction to a device. The lines may stay in the
  * caches. All lines that the range touches are written back whole. When it returns it is done, and in order before what
@@ -59,7 +69,7 @@ export interface CacheCapabilities {
  * clean(frame, { offset: 0, length: 4096 });
  */
 export function clean(memory: Memory, range?: CacheRange): void {
-  const { cleanCache } = binding();
+  const { cleanCache } = (calls ??= loadCalls());
   if ((range === undefined ? cleanCache(memory) : inRange(cleanCache, memory, range)) === false) {
     maintain('clean', cleanCache, memory, range);
   }
@@ -73,7 +83,7 @@ export function clean(memory: Memory, range?: CacheRange): void {
  * Else as {@link clean}.
  */
 export function invalidate(memory: Memory, range?: CacheRange): void {
-  const { invalidateCache } = binding();
+  const { invalidateCache } = (calls ??= loadCalls());
   if ((range === undefined ? invalidateCache(memory) : inRange(invalidateCache, memory, range)) === false) {
     maintain('invalidate', invalidateCache, memory, range);
   }
@@ -81,7 +91,7 @@ export function invalidate(memory: Memory, range?: CacheRange): void {
 
 /** Writes a range back as {@link clean} does, and lets the caches forget it. */
 export function flush(memory: Memory, range?: CacheRange): void {
-  const { flushCache } = binding();
+  const { flushCache } = (calls ??= loadCalls());
   if ((range === undefined ? flushCache(memory) : inRange(flushCache, memory, range)) === false) {
     maintain('flush', flushCache, memory, range);
   }

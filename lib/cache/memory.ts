@@ -6,7 +6,7 @@
 import { binding } from '../binding.js';
 import { checkOneOf } from '../check.js';
 import { invalidState, wrongType } from '../errors.js';
-import { hasUncached, mappingOf } from '../mapping.js';
+import { mappingOf } from '../mapping.js';
 
 /**
  * Memory: a typed array, Buffer, DataView, ArrayBuffer or SharedArrayBuffer, or what shows its own as `bytes`, as a
@@ -62,7 +62,7 @@ function checkAttached(name: string, buffer: ArrayBufferLike): void {
 
 /** The number of what bytes are to the processor. */
 export function kindOf(bytes: Uint8Array): number {
-  return hasUncached ? kinds[mappingOf(bytes.buffer)?.memory ?? 'cached'] : kinds.cached;
+  return kinds[mappingOf(bytes.buffer)?.memory ?? 'cached'];
 }
 
 /** The same where the caller may know better. */
