@@ -116,34 +116,57 @@ function namedText({ memory, synced }: Cost): string {
   return synced ? `${memory}, its sync included` : memory;
 }
 
-/** Sizes at which the same type wins, from the smallest. */
+/** Less is no reason to prefer one. */
+const LEAST_GAIN = 0.1;
+
+/** Whether nothing can be said of which of the two is better. */
+function isTie(best: Cost, other: Cost): boolean {
+  return other.ns < best.ns * (1 + LEAST_GAIN) || !isApart(best, other);
+}
+
+/** Sizes at which the same types win, from the smallest; with the costs at the largest. */
 interface Stretch {
   readonly first: number;
   last: number;
-  readonly costs: readonly Cost[];
+  /** Those that hardly differ from the best, the best first. */
+  leaders: readonly Cost[];
+  /** The others, the best of them first. */
+  rest: readonly Cost[];
 }
 
-/** Whether nothing can be said of which is first. */
-function isTie([first, second]: readonly Cost[]): boolean {
-  return first !== undefined && second !== undefined && !isApart(first, second);
+function wordsOf(memory: readonly string[], conjunction: string): string {
+  const last = memory.at(-1) ?? '';
+  return memory.length < 2 ? last : `${memory.slice(0, -1).join(', ')} ${conjunction} ${last}`;
 }
 
-function winnerOf(costs: readonly Cost[]): string {
-  return isTie(costs) ? 'none' : (costs[0]?.memory ?? 'none');
+/** The same for the same types, whichever of them happens to be first. */
+function winnersOf({ leaders }: Stretch): string {
+  return leaders
+    .map(({ memory }) => memory)
+    .sort()
+    .join(' ');
 }
 
 function stretchesOf(figures: Figures, use: Use): Stretch[] {
   const stretches: Stretch[] = [];
   for (const size of figures.sizes) {
     const costs = figures.costs(use, size);
-    const [previous] = stretches.slice(-1);
-    if (costs.length < 2) {
+    const [best] = costs;
+    if (best === undefined || costs.length < 2) {
       continue;
     }
-    if (previous !== undefined && winnerOf(previous.costs) === winnerOf(costs)) {
-      previous.last = size;
+    const leaders = costs.filter((cost) => isTie(best, cost));
+    const stretch = {
+      first: size,
+      last: size,
+      leaders,
+      rest: costs.filter((cost) => !leaders.includes(cost)),
+    };
+    const previous = stretches.at(-1);
+    if (previous !== undefined && winnersOf(previous) === winnersOf(stretch)) {
+      Object.assign(previous, { ...stretch, first: previous.first });
     } else {
-      stretches.push({ first: size, last: size, costs });
+      stretches.push(stretch);
     }
   }
   return stretches;
@@ -153,33 +176,40 @@ function rangeText({ first, last }: Stretch): string {
   return first === last ? `At ${sizeText(first)}` : `From ${sizeText(first)} to ${sizeText(last)}`;
 }
 
-/** One sentence about a stretch of sizes, with the figures of its largest. */
-function stretchText(figures: Figures, use: Use, stretch: Stretch): string {
-  const [best, second, ...rest] = figures.costs(use, stretch.last);
-  if (best === undefined || second === undefined) {
-    return '';
+/** What it costs with the best, in parentheses. */
+function figureOf({ ns, way, synced }: Cost, size: number, use: Use): string {
+  const isAccess = operation(way).per === 'access';
+  return [
+    isAccess
+      ? `${timeText(ns)} in ${sizeText(size)}`
+      : `${bandwidthText(bandwidth(size, ns))} at ${sizeText(size)}`,
+    ...(use.operations.length > 1 ? [`by ${operation(way).label}`] : []),
+    ...(synced ? ['its sync included'] : []),
+  ].join(', ');
+}
+
+/** One sentence about a stretch of sizes. */
+function stretchText(use: Use, stretch: Stretch): string {
+  const { leaders, rest, last } = stretch;
+  const names = leaders.map(({ memory }) => memory);
+  const [best] = leaders;
+  const [next] = rest;
+  if (best === undefined || next === undefined) {
+    return `${rangeText(stretch)} ${wordsOf(names, 'and')} hardly differ.`;
   }
-  if (winnerOf(stretch.costs) === 'none') {
-    return `${rangeText(stretch)} ${best.memory} and ${second.memory} hardly differ.`;
-  }
-  const last = rest.at(-1);
-  const than = `${timesText(second.ns / best.ns)} as fast as ${namedText(second)}`;
-  const andThan =
-    last === undefined ? '' : `, and ${timesText(last.ns / best.ns)} as fast as ${namedText(last)}`;
-  const isAccess = operation(use.operations[0] as OperationName).per === 'access';
-  const size = sizeText(stretch.last);
-  const figure = isAccess
-    ? `${timeText(best.ns)} in ${size}`
-    : `${bandwidthText(bandwidth(stretch.last, best.ns))} at ${size}`;
-  const how = [figure, ...(use.operations.length > 1 ? [`by ${operation(best.way).label}`] : [])];
-  return `${rangeText(stretch)} take ${best.memory}: ${use.what} is ${than}${andThan} (${[...how, ...(best.synced ? ['its sync included'] : [])].join(', ')}).`;
+  const worst = rest.length > 1 ? rest.at(-1) : undefined;
+  const alike = leaders.length > 1 ? ', which hardly differ' : '';
+  const faster = [next, ...(worst === undefined ? [] : [worst])].map(
+    (other) => `${timesText(other.ns / best.ns)} as fast as ${namedText(other)}`,
+  );
+  return `${rangeText(stretch)} take ${wordsOf(names, 'or')}${alike}: ${use.what} is ${faster.join(', and ')} (${figureOf(best, last, use)}).`;
 }
 
 function adviceOfUse(figures: Figures, use: Use): Advice[] {
   const stretches = stretchesOf(figures, use);
   return stretches.length === 0
     ? []
-    : [{ title: use.title, text: stretches.map((stretch) => stretchText(figures, use, stretch)).join(' ') }];
+    : [{ title: use.title, text: stretches.map((stretch) => stretchText(use, stretch)).join(' ') }];
 }
 
 /** Ways to do the same: calls, and the loop that does without. */
@@ -188,11 +218,12 @@ const ways: readonly { title: string; calls: readonly OperationName[]; loop: Ope
   { title: 'How to copy in', calls: ['js-copy-in', 'copy-in'], loop: 'js-write' },
 ];
 
-/** For one type, at the smallest and the largest size, the call that is fastest, if it beats the loop. */
+/** Of each type, at the smallest and the largest size, the call that is fastest, if it beats the loop. */
 function adviceOfWays(figures: Figures): Advice[] {
+  const ends = [...new Set([figures.sizes.at(0), figures.sizes.at(-1)])];
   return ways.flatMap(({ title, calls, loop }) => {
     const texts = figures.memory.flatMap((memory) => {
-      const wins = [figures.sizes.at(0), figures.sizes.at(-1)].flatMap((size = 0) => {
+      const wins = ends.flatMap((size = 0) => {
         const [best] = calls
           .flatMap((name) => figures.find(name, memory, size) ?? [])
           .sort((a, b) => a.median - b.median);
@@ -205,14 +236,13 @@ function adviceOfWays(figures: Figures): Advice[] {
         ) {
           return [];
         }
-        const speed = bandwidthText(bandwidth(size, best.median));
         return [
-          `${operation(best.operation).label} is ${timesText(other.median / best.median)} as fast at ${sizeText(size)} (${speed})`,
+          `${operation(best.operation).label} is ${timesText(other.median / best.median)} as fast at ${sizeText(size)}`,
         ];
       });
-      return wins.length === 0 ? [] : [`In ${memory} memory ${[...new Set(wins)].join(', and ')}.`];
+      return wins.length === 0 ? [] : [`${memory}: ${wins.join(', ')}`];
     });
-    return texts.length === 0 ? [] : [{ title, text: `Against a loop over words: ${texts.join(' ')}` }];
+    return texts.length === 0 ? [] : [{ title, text: `Against a loop over words. ${texts.join('; ')}.` }];
   });
 }
 

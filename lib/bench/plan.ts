@@ -25,7 +25,7 @@ export const sizes: readonly number[] = [
 ];
 
 /** Of a quick run: one for each cache of most processors, and one that is in none. */
-export const quickSizes: readonly number[] = [4 * KiB, 64 * KiB, MiB, 64 * MiB];
+const quickSizes: readonly number[] = [4 * KiB, 64 * KiB, MiB, 64 * MiB];
 
 /** Where instructions are counted: beyond these there are only more of the same. */
 const countedSizes: readonly number[] = [4 * KiB, 64 * KiB, MiB];

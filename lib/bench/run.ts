@@ -14,9 +14,9 @@ import type { Pinning } from './pinning.js';
 import type { Case, Measurement, Skipped } from './result.js';
 
 /** Of a whole run. */
-export const fullEffort: Effort = { warmUp: 40, sample: 2, most: 400, uncertainty: 0.01 };
+const fullEffort: Effort = { warmUp: 40, sample: 2, most: 400, uncertainty: 0.01 };
 /** Where instructions are counted, the clock's milliseconds are a million of them, and nearly all runs alike. */
-export const countingEffort: Effort = { warmUp: 30, sample: 1, most: 10, uncertainty: 0.01 };
+const countingEffort: Effort = { warmUp: 30, sample: 1, most: 10, uncertainty: 0.01 };
 
 /** Milliseconds for the compiler, after what it compiles has run. */
 const COMPILING = 50;

@@ -5,8 +5,8 @@
  */
 import type { Comparison } from './comparison.js';
 import type { MachineDescription } from './machine.js';
-import { operation, operationNames } from './operation.js';
-import { figureText, isBandwidth, sizeText, spreadText, timesText } from './quantity.js';
+import { operationNames } from './operation.js';
+import { figureText, sizeText, spreadText, timesText } from './quantity.js';
 import type { BenchResult, Case, Measurement, Skipped } from './result.js';
 import { quantile, spread } from './statistics.js';
 
@@ -145,9 +145,8 @@ function ofMemoryText(result: BenchResult, memory: Measurement['memory']): strin
 }
 
 function unitText({ unit }: BenchResult): string {
-  const { group } = operation('random-read');
   return unit === 'instructions'
-    ? `Instructions: of one pass over all of it, or of one access (${group}), call or event.`
+    ? 'Instructions: of one pass over all of it, or of one access, call or event.'
     : 'Medians: bandwidth where it passes over memory, else the time of one access, call or event. ' +
         'Spread: half the distance of the quartiles, of the median; * not steady.';
 }
@@ -216,9 +215,4 @@ export function comparisonText(
       `${onlyAfter.length === 0 ? '' : `; ${onlyAfter.length} only now`}`,
   ];
   return plain(lines.join('\n'));
-}
-
-/** Whether more is better, for a title. */
-export function betterText(one: Case, result: BenchResult): string {
-  return isBandwidth(one.operation, result.unit) ? 'more is better' : 'less is better';
 }
