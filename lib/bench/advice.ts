@@ -236,11 +236,13 @@ function adviceOfWays(figures: Figures): Advice[] {
         ) {
           return [];
         }
-        return [
-          `${operation(best.operation).label} is ${timesText(other.median / best.median)} as fast at ${sizeText(size)}`,
-        ];
+        const { label } = operation(best.operation);
+        return [{ label, gain: `${timesText(other.median / best.median)} as fast at ${sizeText(size)}` }];
       });
-      return wins.length === 0 ? [] : [`${memory}: ${wins.join(', ')}`];
+      const sentence = wins.map(({ label, gain }, index) =>
+        label === wins[index - 1]?.label ? gain : `${label} is ${gain}`,
+      );
+      return wins.length === 0 ? [] : [`${memory}: ${sentence.join(', ')}`];
     });
     return texts.length === 0 ? [] : [{ title, text: `Against a loop over words. ${texts.join('; ')}.` }];
   });

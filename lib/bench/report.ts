@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { errno, systemError } from '../errors.js';
+import { errno, explained, systemError } from '../errors.js';
 import type { Comparison } from './comparison.js';
 import { type Assets, pageOf } from './markup.js';
 import type { BenchResult } from './result.js';
@@ -24,7 +24,10 @@ import type { BenchResult } from './result.js';
 const assetDirectory = fileURLToPath(new URL('../../dist/bench/page', import.meta.url));
 
 function readAssets(): Assets {
-  const asset = (name: string): string => readFileSync(join(assetDirectory, name), 'utf8');
+  const asset = (name: string): string => {
+    const path = join(assetDirectory, name);
+    return explained({ path }, { ENOENT: 'it is made by npm run build' }, () => readFileSync(path, 'utf8'));
+  };
   return { style: asset('page.css'), library: asset('echarts.js'), program: asset('page.js') };
 }
 
@@ -38,6 +41,7 @@ function statOf(path: string): Stats | undefined {
  * @throws the errors of the file system
  */
 export function checkReportPath(path: string): void {
+  readAssets();
   const found = statOf(path);
   if (found?.isDirectory()) {
     throw systemError(errno.EISDIR, 'open', { path });
