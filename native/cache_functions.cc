@@ -88,7 +88,10 @@ napi_value Refused(napi_env env) {
   return Boolean(env, false);
 }
 
-constexpr napi_value kDone = nullptr;
+/// What a call that gives nothing back gives.
+napi_value Done() {
+  return nullptr;
+}
 
 /// (memory[, offset[, length]])
 template <cache::Operation operation>
@@ -100,7 +103,7 @@ napi_value Maintain(napi_env env, napi_callback_info info) {
   if (arguments.count > 1 && !Get(env, arguments.values[1], memory.size(), offset)) return Refused(env);
   std::size_t length = memory.size() - offset;
   if (arguments.count > 2 && !Get(env, arguments.values[2], length, length)) return Refused(env);
-  return cache::Maintain(operation, memory.subspan(offset, length)) ? kDone : Refused(env);
+  return cache::Maintain(operation, memory.subspan(offset, length)) ? Done() : Refused(env);
 }
 
 /// A part of a memory, and its kind.
@@ -140,7 +143,7 @@ napi_value CopyBytes(napi_env env, napi_callback_info info) {
       !Get(env, values + 3, length, from))
     return Refused(env);
   copy::Copy(*kernels, {to.address, to.kind}, {from.address, from.kind}, length);
-  return kDone;
+  return Done();
 }
 
 /// (target, offset, kind, value, length, kernels)
@@ -155,7 +158,7 @@ napi_value FillBytes(napi_env env, napi_callback_info info) {
       !Get(env, values[4], kMostBytes, length) || !Get(env, values, length, to))
     return Refused(env);
   copy::Fill(*kernels, {to.address, to.kind}, static_cast<std::byte>(value), length);
-  return kDone;
+  return Done();
 }
 
 /// (left, offset, kind, right, offset, kind, length, kernels); the first byte that differs, or -1
