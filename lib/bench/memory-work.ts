@@ -149,7 +149,7 @@ function follow(places: Float64Array, begin: number): number {
 }
 
 /** Steps of a loop after which it is surely compiled for good. */
-const WARM_STEPS = 200;
+const WARM_STEPS = 20;
 
 /**
  * Has the loops compiled, and so that they are the same for all that follows: what is compiled for the first array alone is
