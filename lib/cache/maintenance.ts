@@ -48,8 +48,11 @@ type Calls = Readonly<Record<'cleanCache' | 'invalidateCache' | 'flushCache', Na
 let calls: Calls | undefined;
 
 function loadCalls(): Calls {
-  const { cleanCache, invalidateCache, flushCache } = binding();
-  return { cleanCache, invalidateCache, flushCache };
+  if (calls === undefined) {
+    const { cleanCache, invalidateCache, flushCache } = binding();
+    calls = { cleanCache, invalidateCache, flushCache };
+  }
+  return calls;
 }
 
 /**
@@ -69,7 +72,7 @@ function loadCalls(): Calls {
  * clean(frame, { offset: 0, length: 4096 });
  */
 export function clean(memory: Memory, range?: CacheRange): void {
-  const { cleanCache } = (calls ??= loadCalls());
+  const { cleanCache } = calls ?? loadCalls();
   if ((range === undefined ? cleanCache(memory) : inRange(cleanCache, memory, range)) === false) {
     maintain('clean', cleanCache, memory, range);
   }
@@ -83,7 +86,7 @@ export function clean(memory: Memory, range?: CacheRange): void {
  * Else as {@link clean}.
  */
 export function invalidate(memory: Memory, range?: CacheRange): void {
-  const { invalidateCache } = (calls ??= loadCalls());
+  const { invalidateCache } = calls ?? loadCalls();
   if ((range === undefined ? invalidateCache(memory) : inRange(invalidateCache, memory, range)) === false) {
     maintain('invalidate', invalidateCache, memory, range);
   }
@@ -91,7 +94,7 @@ export function invalidate(memory: Memory, range?: CacheRange): void {
 
 /** Writes a range back as {@link clean} does, and lets the caches forget it. */
 export function flush(memory: Memory, range?: CacheRange): void {
-  const { flushCache } = (calls ??= loadCalls());
+  const { flushCache } = calls ?? loadCalls();
   if ((range === undefined ? flushCache(memory) : inRange(flushCache, memory, range)) === false) {
     maintain('flush', flushCache, memory, range);
   }
