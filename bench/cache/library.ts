@@ -1,5 +1,5 @@
 /**
- * What iospace/cache costs from JavaScript, beside what else does its work or none. A line of JSON for each.
+ * What cache maintenance, copies, interrupts and registers cost from JavaScript, beside what else does their work or none.
  *
  *     node library.js PEERS maintenance|calls|copies|small|interrupts|registers TURNS
  *
@@ -10,6 +10,7 @@
 import { read } from 'node:fs';
 import { createRequire } from 'node:module';
 import { clean, copyFrom, copyTo, flush } from 'iospace/cache';
+import { median, show } from '../measure.js';
 
 interface Peers {
   empty(...values: unknown[]): undefined;
@@ -44,14 +45,6 @@ const inner = (path: string): Promise<unknown> =>
 const KIB = 1024;
 const MIB = KIB * KIB;
 
-function show(of: string, what: string, value: number): void {
-  console.log(JSON.stringify({ of, in: what, value }));
-}
-
-function median(values: number[]): number {
-  return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
-
 /** Nanoseconds of this thread for each of so many. */
 function cost(times: number, work: (times: number) => void): number {
   const begin = peers.threadTime();
@@ -72,7 +65,8 @@ function inTurns(what: string, sides: Readonly<Record<string, () => number>>, wa
     }
   }
   for (const { side, values } of figures) {
-    show(side, what, values.sort((a, b) => a - b)[Math.floor(values.length / 4)] ?? Number.NaN);
+    const nanoseconds = values.sort((a, b) => a - b)[Math.floor(values.length / 4)] ?? Number.NaN;
+    show(side, what, { nanoseconds });
   }
 }
 
@@ -326,8 +320,8 @@ async function interrupts(): Promise<void> {
       figures.push({ iospace, read: other });
     }
   }
-  show('iospace', 'interrupts', median(figures.map(({ iospace }) => iospace)));
-  show('fs.read', 'interrupts', median(figures.map((figure) => figure.read)));
+  show('iospace', 'interrupts', { perSecond: median(figures.map(({ iospace }) => iospace)) });
+  show('fs.read', 'interrupts', { perSecond: median(figures.map((figure) => figure.read)) });
 }
 
 async function registers(): Promise<void> {

@@ -1,4 +1,4 @@
-/// What iospace/cache is measured against: empty calls, memcpy(), bare loops of the cache instructions, and a
+/// What library.ts measures against: empty calls, memcpy(), bare loops of the cache instructions, and a
 /// device that interrupts whenever it was acknowledged. An addon of its own, by Node-API itself.
 #include <node_api.h>
 #include <sys/eventfd.h>
