@@ -5,8 +5,9 @@
  * @module
  */
 import type { MemoryType } from '../device/memory.js';
+import { sizeText } from '../size-text.js';
 import { type OperationName, operation } from './operation.js';
-import { bandwidth, bandwidthText, sizeText, timesText, timeText } from './quantity.js';
+import { bandwidth, bandwidthText, timesText, timeText } from './quantity.js';
 import type { BenchResult, Measurement } from './result.js';
 import { isApart } from './statistics.js';
 

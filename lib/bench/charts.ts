@@ -4,9 +4,10 @@
  *
  * @module
  */
+import { sizeText } from '../size-text.js';
 import { type Group, operation, operationNames } from './operation.js';
 import { type Published, publishedOf } from './published.js';
-import { bandwidth, figureText, isBandwidth, sizeText, spreadText, type Unit } from './quantity.js';
+import { bandwidth, figureText, isBandwidth, spreadText, type Unit } from './quantity.js';
 import type { BenchResult, Measurement } from './result.js';
 import { spread } from './statistics.js';
 

@@ -4,11 +4,12 @@
  * @module
  */
 import { wrongValue } from '../errors.js';
+import { timesText } from './quantity.js';
 import { type BenchResult, type Case, keyOf, type Measurement } from './result.js';
 import { isApart } from './statistics.js';
 
 /** Less is taken for the same, however steady both figures are: another run of the same program differs by as much. */
-const LEAST_CHANGE = 0.05;
+export const LEAST_CHANGE = 0.05;
 
 /** A case in both results. */
 export interface Change extends Case {
@@ -78,4 +79,16 @@ export function compare(before: BenchResult, after: BenchResult): Comparison {
     .filter((difference) => difference.before !== difference.after);
   const onlyBefore = [...old.values()].map(({ operation, memory, size }) => ({ operation, memory, size }));
   return { changes, onlyBefore, onlyAfter, differences };
+}
+
+/** Those that have become faster or slower, the greatest change first. */
+export function changed({ changes }: Comparison): Change[] {
+  return changes
+    .filter(({ verdict }) => verdict !== 'same')
+    .sort((a, b) => Math.abs(Math.log(b.ratio)) - Math.abs(Math.log(a.ratio)));
+}
+
+/** `3.2 times slower`, of what has changed. */
+export function changeText({ ratio, verdict }: Change): string {
+  return `${timesText(Math.max(ratio, 1 / ratio))} ${verdict}`;
 }

@@ -7,12 +7,12 @@
  */
 import { type Advice, adviceOf } from './advice.js';
 import { type Chart, chartsOf } from './charts.js';
-import type { Comparison } from './comparison.js';
+import { type Comparison, changed, changeText, LEAST_CHANGE } from './comparison.js';
+import { machineFacts, warnings } from './facts.js';
 import { operation, operationNames } from './operation.js';
 import { published } from './published.js';
-import { bandwidthText, figureText, sizeText, timesText, timeText } from './quantity.js';
-import type { BenchResult } from './result.js';
-import { machineFacts, warnings } from './table.js';
+import { bandwidthText, figureText, timeText } from './quantity.js';
+import { type BenchResult, caseText } from './result.js';
 
 /** What is put into the page as it is. */
 export interface Assets {
@@ -98,16 +98,16 @@ ${tableOf(['', ...names], rows, 'figures')}
 </figure>`;
 }
 
-function comparisonMarkup({ changes, differences }: Comparison, { unit }: BenchResult): string {
-  const changed = changes.filter(({ verdict }) => verdict !== 'same');
-  const rows = changed.map(({ operation: name, memory, size, before, after, ratio, verdict }) => [
-    [name, memory ?? '', size === null ? '' : sizeText(size)].join(' '),
-    figureText(name, size, before.median, unit),
-    figureText(name, size, after.median, unit),
-    `${timesText(Math.max(ratio, 1 / ratio))} ${verdict}`,
+function comparisonMarkup(comparison: Comparison, { unit }: BenchResult): string {
+  const { changes, differences } = comparison;
+  const rows = changed(comparison).map((change) => [
+    caseText(change),
+    figureText(change.operation, change.size, change.before.median, unit),
+    figureText(change.operation, change.size, change.after.median, unit),
+    changeText(change),
   ]);
   return `<section aria-labelledby="compared"><h2 id="compared">Compared with an earlier run</h2>
-<p>${changed.length} of ${changes.length} figures have changed: their quartiles are apart, and their medians by 5 % or more.</p>
+<p>${rows.length} of ${changes.length} figures have changed: their quartiles are apart, and their medians by ${LEAST_CHANGE * 100} % or more.</p>
 ${differences.map(({ what, before, after }) => `<p class="warning">Another machine, ${text(what)}: ${text(before)} before, ${text(after)} now.</p>`).join('\n')}
 ${rows.length === 0 ? '' : tableOf(['', 'before', 'now', ''], rows, 'figures')}
 </section>`;
@@ -129,10 +129,7 @@ ${tableOf(['system', 'for', 'figure', 'how', 'source'], rows)}
 
 function methodMarkup(result: BenchResult): string {
   const measured = operationNames.filter((name) => result.measurements.some((one) => one.operation === name));
-  const skipped = result.skipped.map(({ operation: name, memory, size, reason }) => [
-    [name, memory ?? '', size === null ? '' : sizeText(size)].join(' '),
-    reason,
-  ]);
+  const skipped = result.skipped.map((one) => [caseText(one), one.reason]);
   return `<section aria-labelledby="how"><h2 id="how">How it was measured</h2>
 <p>Each figure is the median of samples, after a warm-up, repeated until the median was steady or its time was over; ± is half the distance of the quartiles. "Not steady" says that more samples might have moved the median by more than ${result.quick ? 2 : 1} %.</p>
 ${tableOf(

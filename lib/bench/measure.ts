@@ -109,8 +109,9 @@ async function warmUp(work: Work, effort: Effort): Promise<{ fitting: number; on
   }
 }
 
-/** What was measured, and whether more would hardly change it. */
+/** What was measured. */
 export interface Measured extends Summary {
+  /** Whether more samples would hardly have changed the median. */
   readonly stable: boolean;
 }
 

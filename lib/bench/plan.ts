@@ -5,8 +5,8 @@
  */
 import { type MemoryType, memoryTypes } from '../device/memory.js';
 import { wrongValue } from '../errors.js';
+import { sizeText } from '../size-text.js';
 import { type Group, groups, isOperationName, operation, operationNames } from './operation.js';
-import { sizeText } from './quantity.js';
 import type { Case } from './result.js';
 
 const KiB = 1024;
@@ -76,7 +76,7 @@ function parseFilter(text: string): Filter {
       throw wrongValue(
         '--filter',
         `words out of: groups ${groups.join(', ')}; operations ${operationNames.join(', ')}; ` +
-          `memory types ${memoryTypes.join(', ')}; sizes ${sizes.map(sizeText).join(', ').replaceAll(' ', '').replaceAll(',', ', ')}`,
+          `memory types ${memoryTypes.join(', ')}; sizes ${sizes.map((size) => sizeText(size).replace(' ', '')).join(', ')}`,
         word,
       );
     }

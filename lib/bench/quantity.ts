@@ -1,5 +1,5 @@
 /**
- * Quantities in words: sizes, times, bandwidths, ratios.
+ * What was measured in words: times, bandwidths, counts, ratios.
  *
  * @module
  */
@@ -12,12 +12,6 @@ export type Unit = 'ns' | 'instructions';
 export function digits(value: number): string {
   const whole = value === 0 ? 1 : Math.floor(Math.log10(Math.abs(value))) + 1;
   return Number.isFinite(value) ? value.toFixed(Math.min(Math.max(3 - whole, 0), 3)) : '?';
-}
-
-/** `4 KiB`, for the powers of two that are measured. */
-export function sizeText(bytes: number): string {
-  const power = Math.min(Math.floor(Math.log2(bytes) / 10), 3);
-  return `${Number((bytes / 1024 ** power).toFixed(1))} ${['B', 'KiB', 'MiB', 'GiB'][power]}`;
 }
 
 /** `153 ns`, `1.53 µs`, `15.3 ms`, `2.50 s`. */

@@ -6,10 +6,11 @@
 import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { type MemoryType, memoryTypes } from '../device/memory.js';
+import { sizeText } from '../size-text.js';
 import type { MachineDescription } from './machine.js';
+import type { Measured } from './measure.js';
 import { isOperationName, type OperationName } from './operation.js';
 import type { Unit } from './quantity.js';
-import type { Summary } from './statistics.js';
 
 /** What the file says that it is. */
 const FORMAT = 'iospace-bench';
@@ -27,10 +28,7 @@ export interface Case {
 }
 
 /** Figures are of one pass over all of the size, one access, one call or one event: what the operation says. */
-export interface Measurement extends Case, Summary {
-  /** Whether more samples would hardly have changed the median. */
-  readonly stable: boolean;
-}
+export interface Measurement extends Case, Measured {}
 
 /** What was not measured, and why. */
 export interface Skipped extends Case {
@@ -70,6 +68,11 @@ export function makeResult(content: Omit<BenchResult, 'format' | 'version' | 'me
 /** What tells one case from another. */
 export function keyOf({ operation, memory, size }: Case): string {
   return `${operation} ${memory ?? '-'} ${size ?? '-'}`;
+}
+
+/** A case in words: `js-read cached 64 KiB`. */
+export function caseText({ operation, memory, size }: Case): string {
+  return [operation, memory, size === null ? null : sizeText(size)].filter((word) => word !== null).join(' ');
 }
 
 /** A file that holds no result that this version can read. */

@@ -13,7 +13,8 @@ import type {
   ArenaSwept,
   ArenaTagStats,
 } from '../arena/stats.js';
-import { type Column, countText, sizeText, tableText } from './text.js';
+import { sizeText } from '../size-text.js';
+import { type Column, countText, tableText } from './text.js';
 
 /** A share as a percentage. Only none is shown as 0 %, only all as 100 %. */
 export function shareText(share: number): string {

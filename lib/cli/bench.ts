@@ -9,15 +9,14 @@ import { compare } from '../bench/comparison.js';
 import { describeMachine } from '../bench/machine.js';
 import { Pinning } from '../bench/pinning.js';
 import { makePlan } from '../bench/plan.js';
-import { sizeText } from '../bench/quantity.js';
 import { checkReportPath, writeReport } from '../bench/report.js';
-import { type BenchResult, type Case, makeResult, readResult } from '../bench/result.js';
+import { type BenchResult, caseText, makeResult, readResult } from '../bench/result.js';
 import { runPlan } from '../bench/run.js';
-import { comparisonText, resultText } from '../bench/table.js';
 import { DmaDevice } from '../device/device.js';
 import { listDevices } from '../device/info.js';
 import { type ProviderName, providerNames } from '../device/provider.js';
 import { isSystemError, notSupported } from '../errors.js';
+import { comparisonText, resultText } from './bench-text.js';
 import { ProgressBar } from './progress-bar.js';
 import { progress, report } from './report.js';
 
@@ -55,10 +54,6 @@ function untilInterrupted(): { signal: AbortSignal; release: () => void } {
   };
   process.on('SIGINT', end).on('SIGTERM', end);
   return { signal: stop.signal, release };
-}
-
-function caseName({ operation, memory, size }: Case): string {
-  return [operation, memory, size === null ? null : sizeText(size)].filter((word) => word !== null).join(' ');
 }
 
 /** Opens what is measured. Where the module may not be used, that is said: what is measured then is less. */
@@ -113,7 +108,7 @@ async function measure(flags: BenchFlags): Promise<BenchResult> {
       pinning,
       quick,
       counting,
-      onCase: (one, done) => bar.show(done, caseName(one)),
+      onCase: (one, done) => bar.show(done, caseText(one)),
     });
     return makeResult({
       iospace: libraryVersion(),

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { plain } from './text.js';
+import { plainLines } from './text.js';
 
 /** Prints what a program is to read: one line. Errors have their message, 64-bit numbers are hexadecimal. */
 export function printJson(value: unknown): void {
@@ -19,7 +19,7 @@ export function printJson(value: unknown): void {
 
 /** Tells on stderr what is being done. */
 export function progress(message: string): void {
-  process.stderr.write(`iospace: ${message.split('\n').map(plain).join('\n')}\n`);
+  process.stderr.write(`iospace: ${plainLines(message)}\n`);
 }
 
 /** An error in words; the stack only where it is a mistake of this program. */

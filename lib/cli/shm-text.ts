@@ -5,7 +5,8 @@
  */
 import { styleText } from 'node:util';
 import type { SharedObject } from '../shm/inventory/inventory.js';
-import { type Column, sizeText, tableText } from './text.js';
+import { sizeText } from '../size-text.js';
+import { type Column, tableText } from './text.js';
 
 /** Shared memory of a list, with what people know it by. */
 export type ListedObject = SharedObject & {

@@ -1,16 +1,9 @@
 /**
- * What the commands print alike: sizes, counts, tables. Touches no terminal or environment.
+ * What the commands print alike: counts, tables, and text of others without what a terminal takes for a command. Touches no
+ * terminal or environment.
  *
  * @module
  */
-
-const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
-
-/** Bytes in the largest unit that leaves a whole part, with at most one digit after the point. */
-export function sizeText(bytes: number): string {
-  const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), units.length - 1);
-  return `${Number((bytes / 1024 ** power).toFixed(1))} ${units[power]}`;
-}
 
 /** `1 block`, `2 blocks`. */
 export function countText(number: number, noun: string): string {
@@ -35,6 +28,11 @@ export function plain(text: string): string {
     const code = sign.codePointAt(0) ?? 0;
     return code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`;
   });
+}
+
+/** The same of text that has lines of its own. */
+export function plainLines(text: string): string {
+  return text.split('\n').map(plain).join('\n');
 }
 
 export function tableText<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {

@@ -28,7 +28,7 @@ import {
   sweepable,
   sweptText,
 } from '../../lib/cli/arena-text.js';
-import { sizeText } from '../../lib/cli/text.js';
+import { sizeText } from '../../lib/size-text.js';
 import { runChild } from './child.js';
 
 const KiB = 1024;

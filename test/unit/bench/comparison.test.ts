@@ -1,7 +1,7 @@
 /** What has changed between two results, and what is only noise. */
 import { expect, test } from 'vitest';
 import { compare } from '../../../lib/bench/comparison.js';
-import { comparisonText } from '../../../lib/bench/table.js';
+import { comparisonText } from '../../../lib/cli/bench-text.js';
 import { board, figure, resultOf } from './results.js';
 
 const one = (median: number, spread?: number) => figure('js-read', 'cached', 4096, median, spread);

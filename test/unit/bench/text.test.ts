@@ -4,12 +4,12 @@ import {
   bandwidthText,
   digits,
   figureText,
-  sizeText,
   spreadText,
   timesText,
   timeText,
 } from '../../../lib/bench/quantity.js';
-import { resultText } from '../../../lib/bench/table.js';
+import { resultText } from '../../../lib/cli/bench-text.js';
+import { sizeText } from '../../../lib/size-text.js';
 import { board, boardResult, figure, KiB, MiB, resultOf } from './results.js';
 
 test.each([
