@@ -62,7 +62,7 @@ std::span<std::byte> Records::NextRoom() const {
   constexpr std::uint64_t kMost = 16384;
   const std::uint64_t capacity = std::min<std::uint64_t>(state_->capacity, most_);
   const std::uint64_t more = std::min(std::clamp(capacity / 8, kLeast, kMost), most_ - capacity);
-  return {reinterpret_cast<std::byte*>(nodes_ + capacity), more * sizeof(Node)};
+  return {reinterpret_cast<std::byte*>(nodes_ + capacity), static_cast<std::size_t>(more) * sizeof(Node)};
 }
 
 void Records::AddRoom(std::span<std::byte> room) {

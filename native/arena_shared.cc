@@ -159,6 +159,10 @@ struct SharedArena::Layout {
     size = nodes + Records::NodeBytes(shape.granules);
   }
 
+  std::span<std::byte> BooksIn(std::byte* base) const {
+    return {base + books, static_cast<std::size_t>(heads - books)};
+  }
+
   static constexpr std::uint64_t kSlots = 512;
   static constexpr std::uint64_t kTags = kSlots + (kMostOwners + 1) * sizeof(Slot);
   std::uint64_t books;
@@ -331,7 +335,7 @@ SharedArena::Attachment SharedArena::Create(int fd, const Creation& creation) {
     return Refusal{Fault::kLock, error, "pthread_mutex_init"};
   }
   Note(header.pids, syscall::WhoAmI().pids);
-  const auto created = Books::Create({base + layout.books, layout.heads - layout.books}, description.shape);
+  const auto created = Books::Create(layout.BooksIn(base), description.shape);
   if (std::holds_alternative<Damage>(created)) return Refusal{Fault::kCreation, EINVAL};
   // Somebody may be looking for it, who is to find all of the above.
   std::atomic_thread_fence(std::memory_order_release);
@@ -353,7 +357,7 @@ SharedArena::Attachment SharedArena::Attach(int fd) {
   if (const auto* failure = std::get_if<Failure>(&mapped)) return Refuse(*failure);
   auto& mapping = std::get<Range>(mapped);
   const Layout layout(description.shape);
-  const auto attached = Books::Attach({mapping.data() + layout.books, layout.heads - layout.books});
+  const auto attached = Books::Attach(layout.BooksIn(mapping.data()));
   const auto* const books = std::get_if<Books>(&attached);
   if (books == nullptr || books->shape().granule != description.shape.granule ||
       books->shape().granules != description.shape.granules) {

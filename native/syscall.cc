@@ -112,7 +112,8 @@ std::uintptr_t EndOfMapping(std::uintptr_t address) {
 /// Bytes of the pages that a mapping of this file is made of.
 std::size_t PageSizeOf(int fd) {
   struct statfs filesystem;
-  if (fd >= 0 && ::fstatfs(fd, &filesystem) == 0 && filesystem.f_type == HUGETLBFS_MAGIC)
+  constexpr auto kHugetlbfs = static_cast<decltype(filesystem.f_type)>(HUGETLBFS_MAGIC);
+  if (fd >= 0 && ::fstatfs(fd, &filesystem) == 0 && filesystem.f_type == kHugetlbfs)
     return static_cast<std::size_t>(filesystem.f_bsize);
   return PageSize();
 }
