@@ -42,6 +42,7 @@ Found Find() {
   constexpr unsigned kClwb = 1U << 24;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) == 0 || (edx & kClfsh) == 0) return found;
   found.line = std::size_t{8} * ((ebx >> 8) & 0xff);
+  if (found.line == 0) return found;
   found.clean = found.flush = Best::kClflush;
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return found;
   if ((ebx & kClflushopt) != 0) found.clean = found.flush = Best::kClflushopt;
@@ -64,8 +65,13 @@ const char* NameOf(Best best) {
   }
 }
 
+void FullFence() {
+  asm volatile("mfence" ::: "memory");
+}
+
 bool MaintainLines(Operation operation, std::span<const std::byte> range) {
-  switch (operation == Operation::kClean ? kFound.clean : kFound.flush) {
+  const Best best = operation == Operation::kClean ? kFound.clean : kFound.flush;
+  switch (best) {
     case Best::kClwb:
       ForLines(range, kFound.line, [](std::uintptr_t at) {
         asm volatile("clwb (%0)" : : "r"(at) : "memory");
@@ -77,6 +83,8 @@ bool MaintainLines(Operation operation, std::span<const std::byte> range) {
       });
       break;
     case Best::kClflush:
+      // On AMD's processors nothing less orders it with stores, not even with those of its own line.
+      FullFence();
       ForLines(range, kFound.line, [](std::uintptr_t at) {
         asm volatile("clflush (%0)" : : "r"(at) : "memory");
       });
@@ -86,10 +94,10 @@ bool MaintainLines(Operation operation, std::span<const std::byte> range) {
   }
   // Stores that follow must find the lines written back; reads that follow an invalidation must not come
   // before it.
-  if (operation == Operation::kClean)
+  if (operation == Operation::kClean && best != Best::kClflush)
     asm volatile("sfence" ::: "memory");
   else
-    asm volatile("mfence" ::: "memory");
+    FullFence();
   return true;
 }
 

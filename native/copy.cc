@@ -145,6 +145,13 @@ void CopyCached(const Kernels& kernels, std::byte* to, const std::byte* from, st
   }
 }
 
+/// Before memory that is not cached is read. What says that the bytes are there was read before: loads may
+/// overtake it. And x86 serves streaming loads from buffers that the writes of others do not reach; the fence
+/// empties them, so that a line of which a part was copied before is fetched anew.
+void BeforeRead(Kind from) {
+  if (from != Kind::kCached) barrier::Full();
+}
+
 /// How much of `length` bytes from `address` on to take next, so that all but the last part ends with a line.
 std::size_t NextPart(const std::byte* address, std::size_t length) {
   return std::min(length, kBounce - InLine(address));
@@ -216,6 +223,7 @@ void Copy(const Kernels& kernels, Place to, ConstPlace from, std::size_t length)
     CopyCached(kernels, to.address, from.address, length);
     return;
   }
+  BeforeRead(from.kind);
   const bool overlap = Overlap(to.address, from.address, length);
   if (overlap && to.address > from.address) {
     CopyBackwards(kernels, to, from, length);
@@ -247,6 +255,7 @@ std::optional<std::size_t> Compare(const Kernels& kernels, ConstPlace left, Cons
   const bool cached = left.kind == Kind::kCached && right.kind == Kind::kCached;
   // The lines that parts begin with are those of memory that is costly to read.
   const bool by_right = left.kind == Kind::kCached;
+  BeforeRead(by_right ? right.kind : left.kind);
   for (std::size_t done = 0; done < length;) {
     const std::byte* const paced = (by_right ? right.address : left.address) + done;
     const std::size_t part = cached ? std::min(length - done, kStretch) : NextPart(paced, length - done);

@@ -317,6 +317,11 @@ void ExpectAccesses(const Kernels& kernels, Kind kind, const std::vector<Access>
     ExpectWholeLines(kernels, accesses, begin, length);
 }
 
+/// What is read is not what was there before the call, in a buffer of the processor.
+void ExpectFence(const std::vector<Access>& accesses) {
+  if (!accesses.empty()) EXPECT(accesses.front().fenced, "no fence before %zu reads", accesses.size());
+}
+
 void Accesses(const Kernels& kernels, Random& random) {
   if (!CanTrace()) Skip("no decoder for the instructions of this architecture");
   const Memory source(3 * kPage);
@@ -333,7 +338,15 @@ void Accesses(const Kernels& kernels, Random& random) {
       std::vector<std::span<std::byte>> ranges;
       if (from != Kind::kCached) ranges.push_back(source.all());
       if (to != Kind::kCached) ranges.push_back(target.all());
-      const auto copied = Trace(ranges, [&] { Copy(kernels, {out, to}, {in, from}, length); });
+      const bool fences = CanSeeFences() && time < 2;
+      const bool read_past_caches = fences && from != Kind::kCached;
+      const auto copied = Trace(
+          ranges,
+          [&] {
+            Copy(kernels, {out, to}, {in, from}, length);
+          },
+          read_past_caches);
+      if (read_past_caches) ExpectFence(copied);
       if (from != Kind::kCached) ExpectAccesses(kernels, from, Of(copied, source.all()), in, length, false);
       if (to != Kind::kCached) ExpectAccesses(kernels, to, Of(copied, target.all()), out, length, true);
       if (to == Kind::kCached || from != Kind::kCached) continue;
@@ -342,7 +355,13 @@ void Accesses(const Kernels& kernels, Random& random) {
       const auto read = Trace(ranges, [&] { Compare(kernels, {out, to}, {out, to}, 0); });
       EXPECT(read.empty(), "%zu accesses for nothing", read.size());
       std::memset(source.begin(), 7, source.size());
-      const auto compared = Trace(ranges, [&] { Compare(kernels, {out, to}, {in, from}, length); });
+      const auto compared = Trace(
+          ranges,
+          [&] {
+            Compare(kernels, {out, to}, {in, from}, length);
+          },
+          fences);
+      if (fences) ExpectFence(compared);
       ExpectAccesses(kernels, to, compared, out, length, false);
     }
   }

@@ -15,6 +15,9 @@ constexpr std::size_t kMost = 4096;
 std::span<const std::span<std::byte>> watched;
 Access accesses[kMost];
 std::size_t count = 0;
+/// Until the first access instruction by instruction, to see whether one is a fence.
+volatile std::sig_atomic_t stepping = 0;
+bool fenced = false;
 
 void Protect(int protection) {
   for (const auto range : watched) ::mprotect(range.data(), range.size(), protection);
@@ -100,6 +103,10 @@ void EndStep(ucontext_t& context) {
   context.uc_mcontext.gregs[REG_EFL] &= ~kTrap;
 }
 
+bool IsFence(const unsigned char* code) {
+  return code[0] == 0x0f && code[1] == 0xae && code[2] == 0xf0;
+}
+
 #elif defined(__aarch64__)
 
 Instruction Decode(const unsigned char* code) {
@@ -146,6 +153,10 @@ void EndStep(ucontext_t& context) {
   Put(CodeAt(context), replaced);
 }
 
+bool IsFence(const unsigned char*) {
+  return false;
+}
+
 #else
 
 Instruction Decode(const unsigned char* code) {
@@ -156,6 +167,9 @@ unsigned char* CodeAt(const ucontext_t&) {
 }
 void StepFrom(ucontext_t&) {}
 void EndStep(ucontext_t&) {}
+bool IsFence(const unsigned char*) {
+  return false;
+}
 
 #endif
 
@@ -167,13 +181,20 @@ void OnAccess(int, siginfo_t* info, void* context) {
     ours = ours || (address >= range.data() && address < range.data() + range.size());
   if (!ours || count == kMost) Unknown("a fault elsewhere, or too many", CodeAt(state));
   const Instruction instruction = Decode(CodeAt(state));
-  accesses[count++] = {address, instruction.width, instruction.store};
+  accesses[count++] = {address, instruction.width, instruction.store, fenced};
+  stepping = 0;
   Protect(PROT_READ | PROT_WRITE);
   StepFrom(state);
 }
 
 void OnStep(int, siginfo_t*, void* context) {
-  EndStep(*static_cast<ucontext_t*>(context));
+  auto& state = *static_cast<ucontext_t*>(context);
+  if (stepping != 0) {
+    fenced = fenced || IsFence(CodeAt(state));
+    StepFrom(state);
+    return;
+  }
+  EndStep(state);
   Protect(PROT_NONE);
 }
 
@@ -187,7 +208,16 @@ bool CanTrace() {
 #endif
 }
 
-std::vector<Access> Trace(std::span<const std::span<std::byte>> ranges, const std::function<void()>& call) {
+bool CanSeeFences() {
+#if defined(__x86_64__)
+  return true;
+#else
+  return false;
+#endif
+}
+
+std::vector<Access> Trace(std::span<const std::span<std::byte>> ranges, const std::function<void()>& call,
+                          bool look_for_fences) {
   struct sigaction on_access = {};
   struct sigaction on_step = {};
   struct sigaction old_access = {};
@@ -199,8 +229,14 @@ std::vector<Access> Trace(std::span<const std::span<std::byte>> ranges, const st
   ::sigaction(SIGTRAP, &on_step, &old_step);
   watched = ranges;
   count = 0;
+  fenced = false;
   Protect(PROT_NONE);
+  if (look_for_fences) {
+    stepping = 1;
+    static_cast<void>(std::raise(SIGTRAP));
+  }
   call();
+  stepping = 0;
   Protect(PROT_READ | PROT_WRITE);
   ::sigaction(SIGSEGV, &old_access, nullptr);
   ::sigaction(SIGTRAP, &old_step, nullptr);

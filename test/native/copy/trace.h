@@ -14,10 +14,17 @@ struct Access {
   const std::byte* address;
   std::size_t width;
   bool store;
+  /// Whether a full fence came before the first access of the call. Known only if it was looked for.
+  bool fenced;
 };
 
 /// Whether this architecture's instructions are known here.
 bool CanTrace();
 
+/// Whether fences can be looked for.
+bool CanSeeFences();
+
 /// What the call does with the ranges, whole pages, in order.
-std::vector<Access> Trace(std::span<const std::span<std::byte>> ranges, const std::function<void()>& call);
+/// To look for fences takes a step for each instruction until the first access.
+std::vector<Access> Trace(std::span<const std::span<std::byte>> ranges, const std::function<void()>& call,
+                          bool look_for_fences = false);
