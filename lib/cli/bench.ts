@@ -5,7 +5,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { compare } from '../bench/comparison.js';
+import { type Comparison, compare } from '../bench/comparison.js';
 import { describeMachine } from '../bench/machine.js';
 import { Pinning } from '../bench/pinning.js';
 import { makePlan } from '../bench/plan.js';
@@ -18,7 +18,7 @@ import { type ProviderName, providerNames } from '../device/provider.js';
 import { isSystemError, notSupported } from '../errors.js';
 import { comparisonText, resultText } from './bench-text.js';
 import { ProgressBar } from './progress-bar.js';
-import { progress, report } from './report.js';
+import { print, progress, report } from './report.js';
 
 /** What a run ends with that SIGINT has ended: as a shell has it. */
 const interrupted = 130;
@@ -125,6 +125,35 @@ async function measure(flags: BenchFlags): Promise<BenchResult> {
   }
 }
 
+function show(result: BenchResult, comparison: Comparison | undefined, { json }: BenchFlags): void {
+  if (json) {
+    print(JSON.stringify(comparison === undefined ? result : { ...result, comparison }));
+  } else {
+    print(resultText(result));
+    if (comparison !== undefined) {
+      print(`\n${comparisonText(comparison, result)}`);
+    }
+  }
+}
+
+function save(
+  path: string,
+  result: BenchResult,
+  comparison: Comparison | undefined,
+  { json }: BenchFlags,
+): void {
+  try {
+    writeReport(path, result, comparison);
+    progress(`wrote ${path}`);
+  } catch (error) {
+    if (!json) {
+      print(JSON.stringify(result));
+      progress('the report could not be written; what was measured stands above as JSON, for --from');
+    }
+    throw error;
+  }
+}
+
 async function bench(flags: BenchFlags): Promise<number> {
   // What is wrong is said before minutes are spent.
   if (flags.report !== undefined) {
@@ -133,24 +162,12 @@ async function bench(flags: BenchFlags): Promise<number> {
   const before = flags.compare === undefined ? undefined : readResult(flags.compare);
   const result = flags.from === undefined ? await measure(flags) : readResult(flags.from);
   const comparison = before === undefined ? undefined : compare(before, result);
-  if (flags.json) {
-    console.log(JSON.stringify(comparison === undefined ? result : { ...result, comparison }));
-  } else {
-    console.log(resultText(result));
-    if (comparison !== undefined) {
-      console.log(`\n${comparisonText(comparison, result)}`);
-    }
-  }
-  if (flags.report !== undefined) {
-    try {
-      writeReport(flags.report, result, comparison);
-      progress(`wrote ${flags.report}`);
-    } catch (error) {
-      if (!flags.json) {
-        console.log(JSON.stringify(result));
-        progress('the report could not be written; what was measured stands above as JSON, for --from');
-      }
-      throw error;
+  try {
+    show(result, comparison, flags);
+  } finally {
+    // Also where nothing could be printed: one of the two keeps what was measured.
+    if (flags.report !== undefined) {
+      save(flags.report, result, comparison, flags);
     }
   }
   return result.complete || flags.from !== undefined ? 0 : interrupted;

@@ -3,7 +3,25 @@
  *
  * @module
  */
+import { fstatSync, writeFileSync } from 'node:fs';
+import { isatty } from 'node:tty';
 import { plainLines } from './text.js';
+
+const STDOUT = 1;
+
+/**
+ * Prints what must not be lost, as that which took minutes. `console.log()` says nothing of a disk that is full.
+ *
+ * @throws the errors of writing to a file
+ */
+export function print(text: string): void {
+  const kind = fstatSync(STDOUT);
+  if (kind.isFIFO() || kind.isSocket() || isatty(STDOUT)) {
+    console.log(text);
+  } else {
+    writeFileSync(STDOUT, `${text}\n`);
+  }
+}
 
 /** Prints what a program is to read: one line. Errors have their message, 64-bit numbers are hexadecimal. */
 export function printJson(value: unknown): void {

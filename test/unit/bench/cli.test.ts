@@ -1,6 +1,15 @@
 /** `iospace bench` as a program: what it prints and how it ends. Needs `npm run build`. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -185,6 +194,24 @@ describe('the report', () => {
     expect(checkResult('stdout', JSON.parse(`{${json}`)).measurements).toHaveLength(1);
     expect(status).toBe(1);
   });
+
+  test.each(['--json', '--compare=board.json'])(
+    'what cannot be printed (%s) is said, and the report is written all the same',
+    (flag) => {
+      const full = openSync('/dev/full', 'w');
+      const args = ['--from', 'board.json', flag, '--report', 'only.html'];
+      const { status, stderr } = spawnSync(process.execPath, [main, 'bench', ...args], {
+        cwd: directory,
+        encoding: 'utf8',
+        stdio: ['ignore', full, 'pipe'],
+      });
+      closeSync(full);
+      expect(stderr).toMatch(/^iospace: wrote only\.html\niospace: ENOSPC[^\n]*\n$/);
+      expect(status).toBe(1);
+      expect(existsSync(join(directory, 'only.html'))).toBe(true);
+      rmSync(join(directory, 'only.html'));
+    },
+  );
 
   const mounts = spawnSync('unshare', ['--mount', 'true']).status === 0;
   test.skipIf(!mounts)(
