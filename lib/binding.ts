@@ -529,8 +529,12 @@ export interface NativeBinding {
   deviceWindow(fd: number, memory: number, address: bigint, byteLength: number): NativeWindow;
   deviceRegisters(fd: number, index: number): NativeRegistersInfo;
   deviceInterrupt(fd: number, vector: number, flags: number, eventfd: number): NativeInterrupt;
-  /** The counts of vectors 0 to `counts.length - 1`, or false where nothing has counted since the last read. */
-  deviceReadCounts(fd: number, counts: BigUint64Array): boolean;
+  /**
+   * The counts of vectors 0 to `counts.length - 1`, or false where nothing has counted since the last read.
+   *
+   * @param spin - microseconds, at most 1000, for which it looks again and again where nothing has
+   */
+  deviceReadCounts(fd: number, counts: BigUint64Array, spin?: number): boolean;
 
   /** A window that is mapped, or, with `mmapOffset` 0, reached by one ioctl an access. */
   Registers: new (

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "arena_writes.h"
+#include "pause.h"
 
 namespace iospace::arena {
 namespace {
@@ -48,15 +49,6 @@ constexpr bool HoldsMemory(Kind kind) {
 }
 
 constexpr std::array<std::uint32_t, kMostOwners + 1> kNoCounts{};
-
-/// Tells the processor that this thread waits for another.
-void Pause() {
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__) || (defined(__arm__) && __ARM_ARCH >= 7)
-  asm volatile("yield");
-#endif
-}
 
 void Sleep() {
   const timespec time{0, 50'000};

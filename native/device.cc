@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <string_view>
 
 #include "arguments.h"
 #include "error.h"
+#include "pause.h"
 #include "syscall.h"
 
 namespace iospace {
@@ -284,14 +286,32 @@ Napi::Value Interrupt(const Napi::CallbackInfo& info) {
   return result;
 }
 
+/// Microseconds: it blocks the event loop.
+constexpr std::int64_t kLongestSpin = 1000;
+
+/// (fd, counts, spin): false if there is nothing to read, looked for during that many microseconds
 Napi::Value ReadCounts(const Napi::CallbackInfo& info) {
+  using Clock = std::chrono::steady_clock;
   const Napi::Env env = info.Env();
   const int fd = Descriptor(info[0], "fd");
   const auto counts = Elements<std::uint64_t>(info[1], "counts");
-  const Result<std::size_t> read = syscall::Read(fd, std::as_writable_bytes(counts));
-  const auto* const failure = std::get_if<Failure>(&read);
-  if (failure != nullptr && failure->error == EAGAIN) return Napi::Boolean::New(env, false);
-  Take(env, read);
+  const std::int64_t spin = info[2].IsUndefined() ? 0 : Integer(info[2], "spin", 0, kLongestSpin);
+  const auto read = [&] { return syscall::Read(fd, std::as_writable_bytes(counts)); };
+  const auto found_nothing = [](const Result<std::size_t>& result) {
+    const auto* const failure = std::get_if<Failure>(&result);
+    return failure != nullptr && failure->error == EAGAIN;
+  };
+
+  Result<std::size_t> result = read();
+  if (spin > 0) {
+    const auto end = Clock::now() + std::chrono::microseconds(spin);
+    while (found_nothing(result) && Clock::now() < end) {
+      Pause();
+      result = read();
+    }
+  }
+  if (found_nothing(result)) return Napi::Boolean::New(env, false);
+  Take(env, result);
   return Napi::Boolean::New(env, true);
 }
 

@@ -283,10 +283,16 @@ export class DmaDevice {
    * Waits for an interrupt. Resolves at once if one came since the last event of this vector, so none between two calls
    * is lost; all who wait are told. A level-triggered line, masked when it fired, is enabled by the next wait.
    *
+   * Else it sleeps, in the event loop, which costs some microseconds; {@link InterruptOptions.spin} saves them where the
+   * interrupt comes soon. Where interrupts come faster than they are handled, the event loop has its turn every millisecond.
+   *
    * @throws ETIMEDOUT; an AbortError (ABORT_ERR) whose `cause` is the signal's reason; ECANCELED if the device was
    *   closed while waiting; ENODEV once it is gone; ENOENT for an unknown vector; EOPNOTSUPP without interrupts
    * @example
    * const { missed } = await device.waitForInterrupt({ timeout: 1000 });
+   * @example
+   * registers.write32(0x98, START); // done in some 20 µs
+   * await device.waitForInterrupt({ timeout: 1000, spin: 50 });
    */
   async waitForInterrupt(options?: WaitOptions): Promise<InterruptEvent> {
     return this.#open().interrupts.wait(options);

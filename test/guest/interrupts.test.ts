@@ -39,6 +39,34 @@ test('the device interrupts when it has computed', async () => {
   registers.write32(STATUS, 0);
 });
 
+test('a wait that spins is told as any other', async () => {
+  using device = openEdu();
+  const registers = device.registers(0);
+  registers.write32(STATUS, 0x80);
+  for (let number = 1, factorial = 1; number <= 10; number++) {
+    factorial *= number;
+    registers.write32(FACTORIAL, number);
+    const event = await device.waitForInterrupt({ timeout: SOON, spin: 1000 });
+    acknowledge(registers);
+    assert.deepEqual(event, { count: BigInt(number), missed: 0n, vector: 0 });
+    assert.equal(registers.read32(FACTORIAL), factorial);
+  }
+  registers.write32(STATUS, 0);
+});
+
+test('it sleeps after that, and an iterator does the same', async () => {
+  using device = openEdu();
+  const registers = device.registers(0);
+  await assert.rejects(device.waitForInterrupt({ spin: 1000, timeout: 20 }), { code: 'ETIMEDOUT' });
+  const events = device.interrupts({ spin: 100 });
+  for (let count = 1n; count <= 3n; count++) {
+    const timer = setTimeout(() => raise(registers), 5);
+    assert.deepEqual(await events.next(), { done: false, value: { count, missed: 0n, vector: 0 } });
+    clearTimeout(timer);
+    acknowledge(registers);
+  }
+});
+
 test('an iterator yields them, until the device is closed', async () => {
   using device = openEdu();
   const registers = device.registers(0);

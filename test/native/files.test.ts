@@ -1,5 +1,6 @@
 /** Descriptors, and the shape of system errors. */
 import { fstatSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, test } from 'vitest';
 import { MAP_SHARED, map, memfd, native, PROT_READ } from './support.js';
 
@@ -207,6 +208,36 @@ describe('deviceReadCounts', () => {
     expect(native.deviceReadCounts(fd, counts)).toBe(false);
     expect(counts[0]).toBe(5n);
     expect(() => native.deviceReadCounts(fd, new BigUint64Array(0))).toThrow('EINVAL');
+    native.close(fd);
+  });
+
+  test('looks for so many microseconds', () => {
+    const fd = native.eventfd(0, EFD_NONBLOCK);
+    const counts = new BigUint64Array(1);
+    const begin = performance.now();
+    expect(native.deviceReadCounts(fd, counts, 1000)).toBe(false);
+    expect(performance.now() - begin).toBeGreaterThanOrEqual(1);
+    writeSync(fd, new Uint8Array(new BigUint64Array([3n]).buffer));
+    expect(native.deviceReadCounts(fd, counts, 1000)).toBe(true);
+    expect(counts[0]).toBe(3n);
+    for (const spin of [-1, 0.5, 1001]) {
+      expect(() => native.deviceReadCounts(fd, counts, spin)).toThrow(RangeError);
+    }
+    native.close(fd);
+  });
+
+  test('sees meanwhile what another thread writes', async () => {
+    const fd = native.eventfd(0, EFD_NONBLOCK);
+    const counts = new BigUint64Array(1);
+    const writer = new Worker(
+      `require('node:fs').writeSync(${fd}, new Uint8Array(new BigUint64Array([1n]).buffer))`,
+      { eval: true },
+    );
+    while (!native.deviceReadCounts(fd, counts, 1000)) {
+      // It blocks this thread, and not the other.
+    }
+    expect(counts[0]).toBe(1n);
+    await writer.terminate();
     native.close(fd);
   });
 

@@ -115,6 +115,8 @@ export class FakeDevice {
   gone = false;
   /** What attaching an arena throws. */
   attachError: Error | undefined;
+  /** What happens while somebody looks for interrupts for so many microseconds. */
+  onSpin: (microseconds: number) => void = () => undefined;
   /** What SEGMENTS throws. */
   segmentsError: Error | undefined;
   /** What mmap() throws. */
@@ -440,8 +442,12 @@ export class FakeDevice {
         }
         return { flags: (line.level ? 1 : 0) | (line.masked ? 2 : 0), count: line.count, name: line.name };
       },
-      deviceReadCounts(_fd, counts) {
+      deviceReadCounts(_fd, counts, spin = 0) {
         device.#check();
+        if (!device.#unread && spin > 0) {
+          device.onSpin(spin);
+          device.#check();
+        }
         if (!device.#unread) {
           return false;
         }

@@ -1,5 +1,5 @@
 import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { Interrupts } from '../../lib/device/interrupts.js';
 import { FakeDevice, type FakeOptions } from './fake-device.js';
 
@@ -15,6 +15,15 @@ async function state(promise: Promise<unknown>): Promise<unknown> {
   await turn();
   await turn();
   return Promise.race([promise, Promise.resolve('pending')]);
+}
+
+/** A clock that stands still unless it is told to go on, by so many milliseconds. */
+function stopClock(): Disposable & { advance(milliseconds: number): void } {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  return {
+    advance: (milliseconds) => vi.advanceTimersByTime(milliseconds),
+    [Symbol.dispose]: () => vi.useRealTimers(),
+  };
 }
 
 describe('a wait', () => {
@@ -172,11 +181,154 @@ describe('a wait ends with', () => {
     [{ vector: -1 }, 'ERR_OUT_OF_RANGE'],
     [{ vector: {} }, 'ERR_INVALID_ARG_TYPE'],
     [{ signal: {} }, 'ERR_INVALID_ARG_TYPE'],
+    [{ spin: -1 }, 'ERR_OUT_OF_RANGE'],
+    [{ spin: 0.5 }, 'ERR_OUT_OF_RANGE'],
+    [{ spin: 1001 }, 'ERR_OUT_OF_RANGE'],
+    [{ spin: '50' }, 'ERR_INVALID_ARG_TYPE'],
+    [{ spin: true }, 'ERR_INVALID_ARG_TYPE'],
     [{ timeOut: 5 }, 'ERR_INVALID_ARG_VALUE'],
     [5, 'ERR_INVALID_ARG_TYPE'],
   ])('bad options: %o is %s', async (options, expected) => {
     const { interrupts } = start();
     await expect(interrupts.wait(options as object)).rejects.toEqual(code(expected));
+  });
+});
+
+describe('a wait that spins', () => {
+  test('is told without a turn of the event loop', async () => {
+    const { device, interrupts } = start();
+    device.onSpin = () => device.fire();
+    await expect(interrupts.wait({ spin: 50 })).resolves.toEqual({ count: 1n, missed: 0n, vector: 0 });
+    expect(device.pollers).toHaveLength(0);
+  });
+
+  test('sleeps where nothing comes meanwhile', async () => {
+    const { device, interrupts } = start();
+    const spins: number[] = [];
+    device.onSpin = (spin) => spins.push(spin);
+    const event = interrupts.wait({ spin: 1 });
+    expect(spins[0]).toBe(1);
+    expect(device.watching).toBe(true);
+    device.fire();
+    expect(await event).toMatchObject({ count: 1n });
+  });
+
+  test('does not where an interrupt is there already, nor unless it is told to', async () => {
+    const { device, interrupts } = start();
+    device.onSpin = () => {
+      throw new Error('expected no wait to spin');
+    };
+    device.fire();
+    await interrupts.wait({ spin: 1000 });
+    expect(await state(interrupts.wait())).toBe('pending');
+    expect(await state(interrupts.wait({ spin: 0 }))).toBe('pending');
+    interrupts.close();
+  });
+
+  test('does so no longer than its timeout', () => {
+    const { device, interrupts } = start();
+    device.onSpin = () => device.fire();
+    void interrupts.wait({ spin: 1000, timeout: 0 }).catch(() => undefined);
+    expect(device.watching).toBe(true);
+    interrupts.close();
+  });
+
+  test('goes on where another vector counts, for which others are told', async () => {
+    using _clock = stopClock();
+    const { device, interrupts } = start({ lines: [{}, {}] });
+    const other = interrupts.wait({ vector: 1 });
+    const lines = [1, 0];
+    device.onSpin = () => device.fire(lines.shift());
+    expect(await interrupts.wait({ vector: 0, spin: 1000 })).toEqual({ count: 1n, missed: 0n, vector: 0 });
+    expect(await other).toEqual({ count: 1n, missed: 0n, vector: 1 });
+    expect(lines).toEqual([]);
+  });
+
+  test('enables a level-triggered line before', async () => {
+    const { device, interrupts } = start({ lines: [{ level: true }] });
+    device.fire();
+    await interrupts.wait();
+    const [line] = device.lines;
+    if (line !== undefined) {
+      line.asserted = false; // acknowledged
+    }
+    device.onSpin = () => device.fire(); // which counts only if it is enabled
+    expect(await interrupts.wait({ spin: 1000 })).toMatchObject({ count: 2n });
+  });
+
+  test('ends with its signal, its device and its close() as any', async () => {
+    const { device, interrupts } = start();
+    const spins: number[] = [];
+    device.onSpin = (spin) => {
+      spins.push(spin);
+      device.unbind();
+    };
+    await expect(interrupts.wait({ spin: 50, signal: AbortSignal.abort() })).rejects.toEqual(
+      code('ABORT_ERR'),
+    );
+    expect(spins).toEqual([]);
+    await expect(interrupts.wait({ spin: 50 })).rejects.toEqual(code('ENODEV'));
+    expect(spins).toEqual([50]);
+    interrupts.close();
+    await expect(interrupts.wait({ spin: 50 })).rejects.toEqual(code('ECANCELED'));
+    expect(spins).toEqual([50]);
+  });
+
+  test('is what an iterator makes, if it is told to', async () => {
+    const { device, interrupts } = start();
+    device.onSpin = () => device.fire();
+    const counts: bigint[] = [];
+    for await (const { count } of interrupts.iterate({ spin: 50 })) {
+      counts.push(count);
+      if (count === 3n) {
+        break;
+      }
+    }
+    expect(counts).toEqual([1n, 2n, 3n]);
+    expect(device.pollers).toHaveLength(0);
+    expect(() => interrupts.iterate({ spin: 1001 })).toThrow(code('ERR_OUT_OF_RANGE'));
+  });
+});
+
+describe('interrupts that never cease', () => {
+  test('leave the event loop its turn', async () => {
+    const { device, interrupts } = start();
+    let turned = false;
+    setImmediate(() => {
+      turned = true;
+    });
+    device.fire();
+    for await (const { count } of interrupts.iterate()) {
+      if (turned || count === 1_000_000n) {
+        break;
+      }
+      device.fire();
+    }
+    expect(turned).toBe(true);
+  });
+
+  test('can be ended in that turn', async () => {
+    for (const [end, expected] of [
+      [(interrupts: Interrupts, _: AbortController) => interrupts.close(), 'ECANCELED'],
+      [(_: Interrupts, controller: AbortController) => controller.abort(), 'ABORT_ERR'],
+    ] as const) {
+      using clock = stopClock();
+      const device = new FakeDevice();
+      const { native } = device;
+      const read = vi.spyOn(native, 'deviceReadCounts');
+      const interrupts = new Interrupts(native, 7, 1);
+      device.fire();
+      await interrupts.wait();
+      clock.advance(2);
+      device.fire();
+      const controller = new AbortController();
+      const wait = interrupts.wait({ signal: controller.signal });
+      end(interrupts, controller);
+      await expect(wait).rejects.toEqual(code(expected));
+      await turn();
+      expect(device.watching).toBe(false);
+      expect(read).toHaveBeenCalledOnce(); // for the first: the descriptor may be another's by now
+    }
   });
 });
 
