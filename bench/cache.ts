@@ -29,10 +29,10 @@ console.error('building cache-peers');
 const cmake = ['build', '--directory', `${root}native`, '--out', build, '--target', 'cache-peers'];
 execFileSync('npx', ['cmake-js', ...cmake], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
 
-const turns = options.quick ? '2' : '25';
+const [turns, share] = options.quick ? ['2', '0.01'] : ['25', '1'];
 const figures = Figures.measure(options.rounds, () => [
   ...['maintenance', 'calls', 'copies', 'small', 'interrupts', 'registers'].map((part) =>
-    program(part, 'library', `${build}/cache-peers.node`, part, turns),
+    program(part, 'library', `${build}/cache-peers.node`, part, turns, share),
   ),
   program('import', 'imports', options.quick ? '1' : '5'),
 ]);

@@ -1,11 +1,12 @@
 /**
  * What cache maintenance, copies, interrupts and registers cost from JavaScript, beside what else does their work or none.
  *
- *     node library.js PEERS maintenance|calls|copies|small|interrupts|registers TURNS
+ *     node library.js PEERS maintenance|calls|copies|small|interrupts|registers TURNS SHARE
  *
  * Each part is a process of its own: none finds code that was compiled for another's objects. PEERS is the addon made of
  * peers.cc. The sides take turns; a figure is the lower quartile of the turns', for all that disturbs one adds to it;
- * of events, which are counted, it is the median.
+ * of events, which are counted, it is the median. A turn does everything SHARE times as often as measuring takes: less than
+ * one where it has only to work.
  */
 import { read } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -34,9 +35,13 @@ interface Peers {
   end(fd: number): undefined;
 }
 
-const [addon = '', part = '', turnsArgument = ''] = process.argv.slice(2);
+const [addon = '', part = '', turnsArgument = '', shareArgument = ''] = process.argv.slice(2);
 const peers = createRequire(import.meta.url)(addon) as Peers;
 const turns = Number(turnsArgument);
+const share = Number(shareArgument);
+
+/** How often, where measuring takes so many. */
+const often = (times: number): number => Math.ceil(times * share);
 
 /** Of the library, what it does not export. */
 const inner = (path: string): Promise<unknown> =>
@@ -72,9 +77,9 @@ function inTurns(what: string, sides: Readonly<Record<string, () => number>>, wa
 
 /** Lines that have just been written: those of 1 MiB, and those of 512 KiB by 64 KiB, so that the clock is read less. */
 function maintenance(): void {
-  const TIMES = 40;
+  const TIMES = often(40);
   // A turn is few calls.
-  const WARM_UP = 100;
+  const WARM_UP = often(100);
   for (const [size, length, name] of [
     [512 * KIB, 64 * KIB, '64 KiB'],
     [MIB, MIB, '1 MiB'],
@@ -120,7 +125,7 @@ function maintenance(): void {
 
 /** One line, written before each. */
 function calls(): void {
-  const TIMES = 100_000;
+  const TIMES = often(100_000);
   const memory = new Uint8Array(4096);
   const line = memory.subarray(64, 128);
   const range = { offset: 64, length: 64 };
@@ -205,7 +210,7 @@ function copies(): void {
   ] as const) {
     const source = new Uint8Array(size).fill(1);
     const target = new Uint8Array(size).fill(2);
-    const times = Math.max(1, (16 * MIB) / size);
+    const times = often((16 * MIB) / size);
     inTurns(`copy ${name}`, {
       ...bothWays(target, source, times),
       memcpy: () => peers.memcpyTimes(target, source, times),
@@ -218,7 +223,7 @@ function small(): void {
   for (const size of [64, 256, KIB, 4 * KIB, 16 * KIB, 48 * KIB]) {
     const source = new Uint8Array(size).fill(1);
     const target = new Uint8Array(size).fill(2);
-    const times = Math.min(200_000, (64 * MIB) / size);
+    const times = often(Math.min(200_000, (64 * MIB) / size));
     inTurns(`copy ${size < KIB ? `${size} bytes` : `${size / KIB} KiB`}`, {
       ...bothWays(target, source, times),
       'native call': () =>
@@ -239,7 +244,7 @@ function small(): void {
 
 /** Events that come as soon as the one before was acknowledged, for so many milliseconds; how many a second. */
 async function interrupts(): Promise<void> {
-  const MILLISECONDS = 200;
+  const MILLISECONDS = often(200);
   const { binding } = (await inner('binding.js')) as typeof import('../../lib/binding.js');
   const { Interrupts } = (await inner(
     'device/interrupts.js',
@@ -325,7 +330,7 @@ async function interrupts(): Promise<void> {
 }
 
 async function registers(): Promise<void> {
-  const TIMES = 500_000;
+  const TIMES = often(500_000);
   const { binding } = (await inner('binding.js')) as typeof import('../../lib/binding.js');
   const { Registers } = (await inner(
     'device/registers.js',
@@ -380,7 +385,7 @@ const parts: Readonly<Record<string, () => void | Promise<void>>> = {
   registers,
 };
 const run = parts[part];
-if (run === undefined || !(turns > 0)) {
-  throw new Error(`expected one of ${Object.keys(parts).join(', ')} and a number of turns`);
+if (run === undefined || !(turns > 0 && share > 0)) {
+  throw new Error(`expected one of ${Object.keys(parts).join(', ')}, a number of turns, and a share`);
 }
 await run();
