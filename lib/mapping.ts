@@ -26,17 +26,17 @@ export function mappingOf(buffer: ArrayBufferLike): Mapping | undefined {
   return owners.get(buffer);
 }
 
-/** How a mapping's memory is reached: the types of memory that make a difference to copies. */
-export type MappingMemory = 'cached' | 'uncached' | 'device';
+/** What a mapping's memory is to the processor, as far as copies differ: in its caches, or in none. */
+export type MappingMemory = 'cached' | 'uncached';
 
 /** From here on a native copy has ways that `set()` has not: `kBulk` of native/copy.h. */
 const BULK = 2 ** 20;
 
 /**
- * Less than so many bytes nothing copies better than `set()`, whatever memory they are in: 0 once this environment has had a
- * mapping that no cache holds.
+ * Below so many bytes nothing copies better than `TypedArray.prototype.set()`, whatever memory they are in: 0 once this
+ * environment has had a mapping that no cache holds.
  */
-export let usualLength: number = BULK;
+export let setIsBestBelow: number = BULK;
 
 /**
  * Maps `byteLength` bytes of a file, shared. The descriptor may be closed afterwards.
@@ -85,7 +85,7 @@ export class Mapping extends MappedBytes {
     this.#native = native;
     this.memory = memory;
     if (memory !== 'cached') {
-      usualLength = 0;
+      setIsBestBelow = 0;
     }
   }
 

@@ -6,7 +6,7 @@
 import { binding } from '../binding.js';
 import { checkInteger, checkOneOf, checkOptionalInteger, checkOptions, checkRange } from '../check.js';
 import { outOfRange } from '../errors.js';
-import { usualLength } from '../mapping.js';
+import { setIsBestBelow } from '../mapping.js';
 import { bytesOf, type CopyMemory, kindOf, type Memory, toldKindOf } from './memory.js';
 
 /** What of a buffer to fill. */
@@ -170,7 +170,7 @@ function isSet(target: Memory, source: Memory): boolean {
   }
   const { length } = source;
   // None at all, as an array has that was detached, is not usual.
-  if (length !== target.length || (length - 1) >>> 0 >= usualLength) {
+  if (length !== target.length || (length - 1) >>> 0 >= setIsBestBelow) {
     return false;
   }
   target.set(source);

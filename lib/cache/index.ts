@@ -1,6 +1,6 @@
 /**
- * `iospace/cache`: writing caches back and letting them forget, by range; and copies in and out of memory that no cache holds,
- * at the speed that the hardware allows.
+ * `iospace/cache`: cache maintenance by range, and copies in and out of memory that no cache holds, at the speed that the
+ * hardware allows.
  *
  * @module
  */

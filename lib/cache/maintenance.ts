@@ -1,15 +1,12 @@
 /**
- * Cache maintenance by range: writing back, and forgetting.
+ * Cache maintenance by range: writing back, and invalidating.
  *
  * @module
  */
 import { binding, type NativeCacheInstructions, type NativeMaintenance } from '../binding.js';
 import { checkOptions, checkRange } from '../check.js';
 import { bytesOf, type Memory } from './memory.js';
-import { type Maintainer, maintainByModule, maintainer } from './module.js';
-
-/** What becomes of the lines of a range. */
-export type Operation = 'clean' | 'invalidate' | 'flush';
+import { type Maintainer, maintainByModule, maintainer, type Operation } from './module.js';
 
 /** A part of some memory, in bytes. */
 export interface CacheRange {
@@ -79,7 +76,7 @@ export function clean(memory: Memory, range?: CacheRange): void {
 }
 
 /**
- * Lets the caches forget a range, so that it is read from memory next: the direction from a device. Where
+ * Discards what the caches hold of a range, so that it is read from memory next: the direction from a device. Where
  * `capabilities().invalidateIsFlush`, which is wherever a program can do it, what the caches hold is written back before:
  * then it must not be newer than what the device has written, which {@link flush} before the device begins takes care of.
  *
@@ -92,7 +89,7 @@ export function invalidate(memory: Memory, range?: CacheRange): void {
   }
 }
 
-/** Writes a range back as {@link clean} does, and lets the caches forget it. */
+/** Writes a range back as {@link clean} does, and discards what the caches hold of it. */
 export function flush(memory: Memory, range?: CacheRange): void {
   const { flushCache } = calls ?? loadCalls();
   if ((range === undefined ? flushCache(memory) : inRange(flushCache, memory, range)) === false) {
@@ -114,7 +111,7 @@ export function describe(instructions: NativeCacheInstructions, find: () => Main
   const copyNames = Object.freeze(copies);
   if (lineSize > 0) {
     return {
-      ...by('instruction', lineSize, true),
+      ...by('instruction', lineSize),
       instructions: Object.freeze(
         Object.fromEntries(Object.entries(names).filter(([, name]) => name !== undefined)),
       ),
@@ -123,15 +120,16 @@ export function describe(instructions: NativeCacheInstructions, find: () => Main
   }
   try {
     const { cacheLine } = find().info;
-    return { ...by('module', cacheLine, true), instructions: {}, copies: copyNames };
+    return { ...by('module', cacheLine), instructions: {}, copies: copyNames };
   } catch (error) {
     const reason = (error as Error).message;
-    return { ...by('none', 0, false), reason, instructions: {}, copies: copyNames };
+    return { ...by('none', 0), reason, instructions: {}, copies: copyNames };
   }
 }
 
-function by(who: MaintainedBy, lineSize: number, invalidateIsFlush: boolean) {
-  return { lineSize, clean: who, invalidate: who, flush: who, invalidateIsFlush };
+/** Whoever does one of them does all, and none of them invalidates alone. */
+function by(who: MaintainedBy, lineSize: number) {
+  return { lineSize, clean: who, invalidate: who, flush: who, invalidateIsFlush: who !== 'none' };
 }
 
 /** The usual call, without another object or check than native code makes; false for all that is unusual. */

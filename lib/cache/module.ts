@@ -1,6 +1,6 @@
 /**
  * Cache maintenance through the kernel module, where the processor or its kernel keeps the instructions from programs:
- * memory that is mapped for a device that does not snoop, and unmapped, has been written back and forgotten.
+ * memory that is mapped for a device that does not snoop, and unmapped, has been written back and invalidated.
  *
  * @module
  */
@@ -8,7 +8,9 @@ import { binding } from '../binding.js';
 import { DEFAULT_DEVICE, openIospace } from '../device/iospace.js';
 import type { Provider } from '../device/provider.js';
 import { isSystemError, notSupported } from '../errors.js';
-import type { Operation } from './maintenance.js';
+
+/** What becomes of the lines of a range. */
+export type Operation = 'clean' | 'invalidate' | 'flush';
 
 /** What of the module's own device this takes. */
 export type Maintainer = Pick<Provider, 'info' | 'mapUser'>;
