@@ -22,25 +22,6 @@ TypedArrayInfo Inspect(Napi::Value array) {
   return info;
 }
 
-/// 1 for types that this Node-API version has no name for: less than all of the array, never more.
-std::size_t ElementSize(napi_typedarray_type type) {
-  switch (type) {
-    case napi_int16_array:
-    case napi_uint16_array:
-      return 2;
-    case napi_int32_array:
-    case napi_uint32_array:
-    case napi_float32_array:
-      return 4;
-    case napi_float64_array:
-    case napi_bigint64_array:
-    case napi_biguint64_array:
-      return 8;
-    default:
-      return 1;
-  }
-}
-
 /// A typed array of `T`: what Node-API and the user call it.
 template <typename T>
 struct ArrayOf;
@@ -113,7 +94,8 @@ std::span<std::byte> Bytes(Napi::Value value, const char* name) {
   void* data = nullptr;
   if (value.IsTypedArray()) {
     const TypedArrayInfo info = Inspect(value);
-    length = info.length * ElementSize(info.type);
+    // Of a type without a name less than all of the array, never more.
+    length = info.length * std::max<std::size_t>(ElementSize(info.type), 1);
     data = info.data;
   } else if (value.IsDataView()) {
     const napi_status status = napi_get_dataview_info(value.Env(), value, &length, &data, nullptr, nullptr);

@@ -36,6 +36,29 @@ std::uint64_t Unsigned64(Napi::Value value, const char* name, std::uint64_t maxi
 /// A string that C can hold: without NUL.
 std::string Text(Napi::Value value, const char* name);
 
+/// Bytes of an element of a typed array; 0 for types that this Node-API version has no name for.
+inline std::size_t ElementSize(napi_typedarray_type type) {
+  switch (type) {
+    case napi_int8_array:
+    case napi_uint8_array:
+    case napi_uint8_clamped_array:
+      return 1;
+    case napi_int16_array:
+    case napi_uint16_array:
+      return 2;
+    case napi_int32_array:
+    case napi_uint32_array:
+    case napi_float32_array:
+      return 4;
+    case napi_float64_array:
+    case napi_bigint64_array:
+    case napi_biguint64_array:
+      return 8;
+    default:
+      return 0;
+  }
+}
+
 /// The memory of a typed array or DataView, shared or not; empty if it is detached. Asking for it moves a
 /// small typed array off V8's heap for good: the address stays valid while the view lives and is attached.
 std::span<std::byte> Bytes(Napi::Value value, const char* name);

@@ -14,29 +14,6 @@
 namespace iospace {
 namespace {
 
-/// Bytes of an element; 0 for types that this Node-API version has no name for.
-std::size_t ElementSize(napi_typedarray_type type) {
-  switch (type) {
-    case napi_int8_array:
-    case napi_uint8_array:
-    case napi_uint8_clamped_array:
-      return 1;
-    case napi_int16_array:
-    case napi_uint16_array:
-      return 2;
-    case napi_int32_array:
-    case napi_uint32_array:
-    case napi_float32_array:
-      return 4;
-    case napi_float64_array:
-    case napi_bigint64_array:
-    case napi_biguint64_array:
-      return 8;
-    default:
-      return 0;
-  }
-}
-
 /// The memory of a view or ArrayBuffer; empty for anything else, and for what is detached.
 std::span<std::byte> MemoryOf(napi_env env, napi_value value) {
   auto type = static_cast<napi_typedarray_type>(-1);
@@ -106,21 +83,15 @@ napi_value Maintain(napi_env env, napi_callback_info info) {
   return cache::Maintain(operation, memory.subspan(offset, length)) ? Done() : Refused(env);
 }
 
-/// A part of a memory, and its kind.
-struct Part {
-  std::byte* address = nullptr;
-  copy::Kind kind = copy::Kind::kCached;
-};
-
 /// Reads `memory, offset, kind`, which are to have `length` bytes.
-bool Get(napi_env env, const napi_value* values, std::size_t length, Part& part) {
+bool Get(napi_env env, const napi_value* values, std::size_t length, copy::Place& place) {
   const std::span<std::byte> memory = MemoryOf(env, values[0]);
   std::size_t offset = 0;
   std::size_t kind = 0;
   if (length > memory.size() || !Get(env, values[1], memory.size() - length, offset) ||
       !Get(env, values[2], static_cast<std::size_t>(copy::Kind::kDevice), kind))
     return false;
-  part = {memory.data() + offset, static_cast<copy::Kind>(kind)};
+  place = {memory.data() + offset, static_cast<copy::Kind>(kind)};
   return true;
 }
 
@@ -131,18 +102,28 @@ const copy::Kernels* KernelsOf(napi_env env, napi_value value) {
   return Get(env, value, all.size() - 1, number) ? &all[number] : nullptr;
 }
 
+/// What there is of two memories of one length.
+struct Pair {
+  copy::Place first = {};
+  copy::Place second = {};
+  std::size_t length = 0;
+  const copy::Kernels* kernels = nullptr;
+};
+
+/// Reads `memory, offset, kind, memory, offset, kind, length, kernels`.
+bool Get(napi_env env, const napi_value* values, Pair& pair) {
+  pair.kernels = KernelsOf(env, values[7]);
+  return pair.kernels != nullptr && Get(env, values[6], kMostBytes, pair.length) &&
+         Get(env, values, pair.length, pair.first) && Get(env, values + 3, pair.length, pair.second);
+}
+
 /// (target, offset, kind, source, offset, kind, length, kernels)
 napi_value CopyBytes(napi_env env, napi_callback_info info) {
   const Arguments<8> arguments(env, info);
-  const napi_value* const values = arguments.values.data();
-  std::size_t length = 0;
-  Part to;
-  Part from;
-  const copy::Kernels* const kernels = KernelsOf(env, values[7]);
-  if (kernels == nullptr || !Get(env, values[6], kMostBytes, length) || !Get(env, values, length, to) ||
-      !Get(env, values + 3, length, from))
-    return Refused(env);
-  copy::Copy(*kernels, {to.address, to.kind}, {from.address, from.kind}, length);
+  Pair pair;
+  if (!Get(env, arguments.values.data(), pair)) return Refused(env);
+  const auto& [to, from, length, kernels] = pair;
+  copy::Copy(*kernels, to, {from.address, from.kind}, length);
   return Done();
 }
 
@@ -152,26 +133,21 @@ napi_value FillBytes(napi_env env, napi_callback_info info) {
   const napi_value* const values = arguments.values.data();
   std::size_t value = 0;
   std::size_t length = 0;
-  Part to;
+  copy::Place to = {};
   const copy::Kernels* const kernels = KernelsOf(env, values[5]);
   if (kernels == nullptr || !Get(env, values[3], UINT8_MAX, value) ||
       !Get(env, values[4], kMostBytes, length) || !Get(env, values, length, to))
     return Refused(env);
-  copy::Fill(*kernels, {to.address, to.kind}, static_cast<std::byte>(value), length);
+  copy::Fill(*kernels, to, static_cast<std::byte>(value), length);
   return Done();
 }
 
 /// (left, offset, kind, right, offset, kind, length, kernels); the first byte that differs, or -1
 napi_value CompareBytes(napi_env env, napi_callback_info info) {
   const Arguments<8> arguments(env, info);
-  const napi_value* const values = arguments.values.data();
-  std::size_t length = 0;
-  Part left;
-  Part right;
-  const copy::Kernels* const kernels = KernelsOf(env, values[7]);
-  if (kernels == nullptr || !Get(env, values[6], kMostBytes, length) || !Get(env, values, length, left) ||
-      !Get(env, values + 3, length, right))
-    return Refused(env);
+  Pair pair;
+  if (!Get(env, arguments.values.data(), pair)) return Refused(env);
+  const auto& [left, right, length, kernels] = pair;
   const auto found = copy::Compare(*kernels, {left.address, left.kind}, {right.address, right.kind}, length);
   napi_value index = nullptr;
   napi_create_double(env, found ? static_cast<double>(*found) : -1, &index);

@@ -1,3 +1,4 @@
+/// The kernels of any processor: words.
 #include "copy_kernels.h"
 
 namespace iospace::copy {

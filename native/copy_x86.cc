@@ -1,3 +1,4 @@
+/// The kernels of x86: SSE4.1, AVX2, AVX-512, and the strings of the processor for much cached memory.
 #include "copy_kernels.h"
 
 #ifdef __x86_64__
