@@ -4,7 +4,7 @@
  * @module
  */
 import { wrongValue } from '../errors.js';
-import { timesText } from './quantity.js';
+import { timesText, type Unit } from './quantity.js';
 import { type BenchResult, type Case, keyOf, type Measurement } from './result.js';
 import { isApart } from './statistics.js';
 
@@ -50,14 +50,23 @@ const compared = [
 ] as const;
 
 /**
- * Compares two results, case by case.
+ * Finds out whether what is measured in a unit can be compared with an earlier result.
  *
  * @throws ERR_INVALID_ARG_VALUE where one counts instructions and the other is times
  */
-export function compare(before: BenchResult, after: BenchResult): Comparison {
-  if (before.unit !== after.unit) {
-    throw wrongValue('--compare', `a result in ${after.unit}, as this one is`, before.unit);
+export function checkComparable(before: BenchResult, unit: Unit): void {
+  if (before.unit !== unit) {
+    throw wrongValue('--compare', `a result in ${unit}, as this one is`, before.unit);
   }
+}
+
+/**
+ * Compares two results, case by case.
+ *
+ * @throws as {@link checkComparable}
+ */
+export function compare(before: BenchResult, after: BenchResult): Comparison {
+  checkComparable(before, after.unit);
   const old = new Map(before.measurements.map((measurement) => [keyOf(measurement), measurement]));
   const changes: Change[] = [];
   const onlyAfter: Case[] = [];

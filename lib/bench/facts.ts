@@ -61,7 +61,7 @@ export function warnings(result: BenchResult): string[] {
     ...(result.meaningless
       ? [
           `EMULATED MACHINE (${machine.emulated}): these times say nothing of memory types, each is marked "?". ` +
-            'Instructions can be counted: iospace lab run --icount -- npx iospace bench --counts',
+            'Instructions can be counted: npx iospace lab run --icount -- node node_modules/.bin/iospace bench --counts',
         ]
       : []),
     ...(unit === 'instructions' ? ['Counts of instructions: they know no caches and no buses.'] : []),

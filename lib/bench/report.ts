@@ -7,15 +7,16 @@ import {
   accessSync,
   constants,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   type Stats,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { errno, explained, systemError } from '../errors.js';
+import { errno, explained, systemError, wrongValue } from '../errors.js';
 import type { Comparison } from './comparison.js';
 import { type Assets, pageOf } from './markup.js';
 import type { BenchResult } from './result.js';
@@ -35,18 +36,59 @@ function statOf(path: string): Stats | undefined {
   return statSync(path, { throwIfNoEntry: false });
 }
 
+/** Where the new file is made until it is whole: beside what it takes the place of. */
+function unfinishedOf(path: string): string {
+  return `${path}.${process.pid}.tmp`;
+}
+
 /**
- * Finds out whether a report could be written there, before what takes minutes.
+ * The file that a report takes the place of: what a link points at, not the link, which may be another's, as `/dev/stdout`
+ * is. Undefined for a pipe or a device, whose place nothing can take.
+ */
+function fileAt(path: string): string | undefined {
+  const found = statOf(path);
+  if (found === undefined) {
+    return path;
+  }
+  return found.isFile() ? realpathSync(path) : undefined;
+}
+
+/** Errors about the unfinished file are about the report: with its path, and what helps. */
+function naming(path: string, call: () => void): void {
+  const elsewhere = 'choose another place';
+  explained(
+    { path },
+    {
+      ENOENT: 'its directory must be there',
+      ...Object.fromEntries(
+        ['EACCES', 'EPERM', 'EROFS', 'ENOSPC', 'EDQUOT', 'EFBIG', 'EIO'].map((code) => [code, elsewhere]),
+      ),
+    },
+    call,
+  );
+}
+
+/**
+ * Finds out whether a report could be written there, before what takes minutes: by making a file there, which is removed.
  *
- * @throws the errors of the file system
+ * @throws the errors of the file system; ERR_INVALID_ARG_VALUE for no path
  */
 export function checkReportPath(path: string): void {
-  readAssets();
-  const found = statOf(path);
-  if (found?.isDirectory()) {
-    throw systemError(errno.EISDIR, 'open', { path });
+  if (path === '') {
+    throw wrongValue('--report', 'the path of a file', path);
   }
-  accessSync(found === undefined || found.isFile() ? dirname(path) : path, constants.W_OK);
+  readAssets();
+  if (path.endsWith('/') || statOf(path)?.isDirectory()) {
+    throw systemError(errno.EISDIR, 'open', { path, hint: 'name a file in it' });
+  }
+  const file = fileAt(path);
+  if (file === undefined) {
+    naming(path, () => accessSync(path, constants.W_OK));
+    return;
+  }
+  const unfinished = unfinishedOf(file);
+  naming(path, () => writeFileSync(unfinished, '', { flag: 'wx' }));
+  rmSync(unfinished);
 }
 
 /**
@@ -56,16 +98,15 @@ export function checkReportPath(path: string): void {
  */
 export function writeReport(path: string, result: BenchResult, comparison: Comparison | undefined): void {
   const page = pageOf(result, comparison, readAssets());
-  const found = statOf(path);
-  if (found !== undefined && !found.isFile()) {
-    // A pipe, or a device: nothing can take its place.
-    writeFileSync(path, page);
+  const file = fileAt(path);
+  if (file === undefined) {
+    naming(path, () => writeFileSync(path, page));
     return;
   }
-  const unfinished = `${path}.${process.pid}.tmp`;
+  const unfinished = unfinishedOf(file);
   try {
-    writeFileSync(unfinished, page, { flag: 'wx' });
-    renameSync(unfinished, path);
+    naming(path, () => writeFileSync(unfinished, page, { flag: 'wx' }));
+    renameSync(unfinished, file);
   } catch (error) {
     rmSync(unfinished, { force: true });
     throw error;

@@ -6,6 +6,7 @@
 import { readFileSync } from 'node:fs';
 import { inspect } from 'node:util';
 import { type MemoryType, memoryTypes } from '../device/memory.js';
+import { explained } from '../errors.js';
 import { sizeText } from '../size-text.js';
 import type { MachineDescription } from './machine.js';
 import type { Measured } from './measure.js';
@@ -90,7 +91,7 @@ function unreadable(path: string, expected: string, got: unknown): Error & { cod
  * @throws the errors of reading a file; ERR_INVALID_ARG_VALUE for what is no result, or one of another version
  */
 export function readResult(path: string): BenchResult {
-  const text = readFileSync(path, 'utf8');
+  const text = explained({ path }, { EISDIR: 'name the file in it' }, () => readFileSync(path, 'utf8'));
   let value: unknown;
   try {
     value = JSON.parse(text);

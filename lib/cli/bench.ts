@@ -5,10 +5,11 @@
  */
 import { readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
-import { type Comparison, compare } from '../bench/comparison.js';
+import { type Comparison, checkComparable, compare } from '../bench/comparison.js';
 import { describeMachine } from '../bench/machine.js';
 import { Pinning } from '../bench/pinning.js';
 import { makePlan } from '../bench/plan.js';
+import type { Unit } from '../bench/quantity.js';
 import { checkReportPath, writeReport } from '../bench/report.js';
 import { type BenchResult, caseText, makeResult, readResult } from '../bench/result.js';
 import { runPlan } from '../bench/run.js';
@@ -78,6 +79,10 @@ function openDevice({ device, provider }: BenchFlags): DmaDevice {
   }
 }
 
+function unitOf({ counts = false }: BenchFlags): Unit {
+  return counts ? 'instructions' : 'ns';
+}
+
 async function measure(flags: BenchFlags): Promise<BenchResult> {
   const { filter, quick = false, counts: counting = false } = flags;
   using device = openDevice(flags);
@@ -93,7 +98,7 @@ async function measure(flags: BenchFlags): Promise<BenchResult> {
   if (counting && !machine.countsInstructions) {
     throw notSupported(
       'bench --counts',
-      'the clock of this machine does not count instructions; in one of the lab it does: npx iospace lab run --icount -- npx iospace bench --counts',
+      'the clock of this machine does not count instructions; in one of the lab it does: npx iospace lab run --icount -- node node_modules/.bin/iospace bench --counts',
     );
   }
   const bar = new ProgressBar(plan.length);
@@ -115,7 +120,7 @@ async function measure(flags: BenchFlags): Promise<BenchResult> {
       startedAt: startedAt.toISOString(),
       seconds: Math.round((performance.now() - began) / 100) / 10,
       quick,
-      unit: counting ? 'instructions' : 'ns',
+      unit: unitOf(flags),
       machine,
       ...outcome,
     });
@@ -148,7 +153,9 @@ function save(
   } catch (error) {
     if (!json) {
       print(JSON.stringify(result));
-      progress('the report could not be written; what was measured stands above as JSON, for --from');
+      progress(
+        'the report could not be written; what was measured is the last line of stdout, as JSON: for --from',
+      );
     }
     throw error;
   }
@@ -160,6 +167,9 @@ async function bench(flags: BenchFlags): Promise<number> {
     checkReportPath(flags.report);
   }
   const before = flags.compare === undefined ? undefined : readResult(flags.compare);
+  if (before !== undefined && flags.from === undefined) {
+    checkComparable(before, unitOf(flags));
+  }
   const result = flags.from === undefined ? await measure(flags) : readResult(flags.from);
   const comparison = before === undefined ? undefined : compare(before, result);
   try {

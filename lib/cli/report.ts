@@ -5,9 +5,11 @@
  */
 import { fstatSync, writeFileSync } from 'node:fs';
 import { isatty } from 'node:tty';
+import { explained } from '../errors.js';
 import { plainLines } from './text.js';
 
 const STDOUT = 1;
+const elsewhere = 'send the output elsewhere';
 
 /**
  * Prints what must not be lost, as that which took minutes. `console.log()` says nothing of a disk that is full.
@@ -19,7 +21,9 @@ export function print(text: string): void {
   if (kind.isFIFO() || kind.isSocket() || isatty(STDOUT)) {
     console.log(text);
   } else {
-    writeFileSync(STDOUT, `${text}\n`);
+    explained({ path: 'stdout' }, { ENOSPC: elsewhere, EDQUOT: elsewhere, EFBIG: elsewhere }, () =>
+      writeFileSync(STDOUT, `${text}\n`),
+    );
   }
 }
 

@@ -7,7 +7,9 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -29,6 +31,7 @@ let directory: string;
 beforeAll(() => {
   directory = mkdtempSync(join(tmpdir(), 'iospace-bench-'));
   writeFileSync(join(directory, 'board.json'), JSON.stringify(boardResult));
+  writeFileSync(join(directory, 'counts.json'), JSON.stringify({ ...boardResult, unit: 'instructions' }));
   writeFileSync(join(directory, 'next.json'), JSON.stringify({ ...boardResult, version: 2 }));
 });
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -83,13 +86,17 @@ describe('refuses, before anything is measured', () => {
     [
       'to count by a clock that does not',
       ['--counts'],
-      /EOPNOTSUPP.*lab run --icount -- npx iospace bench --counts/,
+      /EOPNOTSUPP.*lab run --icount -- node \S+iospace bench --counts/,
     ],
     ['to filter what was measured before', ['--from', 'board.json', '--quick'], /--from <file>.*--quick/],
     ['a comparison with nothing', ['--compare', 'none.json'], /ENOENT.*none\.json/],
     ['one with another version', ['--compare', 'next.json'], /next\.json: expected version 1 .*got 2/],
+    ['one with counts', ['--compare', 'counts.json'], /expected a result in ns.*got 'instructions'/],
+    ['one with a directory', ['--compare', '.'], /EISDIR.*'\.': name the file in it/],
     ['one with something else', ['--compare', main], /expected what iospace bench --json has written/],
-    ['a report in no directory', ['--report', 'none/report.html'], /ENOENT.*none/],
+    ['a report in no directory', ['--report', 'none/a.html'], /ENOENT.*'none\/a\.html': its directory/],
+    ['a report without a name', ['--report', ''], /the path of a file for --report, got ''/],
+    ['a report that is to be a directory', ['--report', 'new/'], /EISDIR.*'new\/': name a file in it/],
     ['a report that is a directory', ['--report', '.'], /EISDIR.*'\.'/],
   ])('%s', (_, args, message) => {
     const { status, stdout, stderr } = bench('--provider', 'memfd', ...args);
@@ -178,6 +185,15 @@ describe('the report', () => {
     expect(readdirSync(directory).filter((name) => name.includes('.tmp'))).toEqual([]);
   });
 
+  test('takes the place of what a link points at, never of the link, which may be /dev/stdout', () => {
+    writeFileSync(join(directory, 'real.html'), 'before');
+    symlinkSync('real.html', join(directory, 'link.html'));
+    const { status } = bench('--from', 'board.json', '--report', 'link.html');
+    expect(status).toBe(0);
+    expect(readlinkSync(join(directory, 'link.html'))).toBe('real.html');
+    expect(readFileSync(join(directory, 'real.html'), 'utf8')).toMatch(/^<!DOCTYPE html>/);
+  });
+
   test('a full disk is ENOSPC, and what was measured is printed instead', () => {
     const { status, stdout, stderr } = bench(
       '--provider',
@@ -188,7 +204,9 @@ describe('the report', () => {
       '--report',
       '/dev/full',
     );
-    expect(stderr).toMatch(/what was measured stands above as JSON.*\niospace: ENOSPC[^\n]*\n$/);
+    expect(stderr).toMatch(
+      /what was measured is the last line of stdout.*\niospace: ENOSPC[^\n]*'\/dev\/full'[^\n]*\n$/,
+    );
     const [table, json = ''] = stdout.split('\n{');
     expect(table).toMatch(/js-fill/);
     expect(checkResult('stdout', JSON.parse(`{${json}`)).measurements).toHaveLength(1);
@@ -233,4 +251,34 @@ describe('the report', () => {
       expect(existsSync(join(disk, 'report.html'))).toBe(false);
     },
   );
+
+  test.skipIf(!mounts)(
+    'a full disk under stdout is an error, never half a result without a word (skipped without the right to mount)',
+    () => {
+      const disk = join(directory, 'stdout');
+      // A page is left of the disk: less than the result, more than nothing.
+      const script = `mkdir -p ${disk} && mount -t tmpfs -o size=64k tmpfs ${disk} && head -c 61440 /dev/zero > ${disk}/other &&
+      { "$@" > ${disk}/result.json; echo "code $?"; }`;
+      const { stdout, stderr } = spawnSync(
+        'unshare',
+        [
+          ...['--mount', 'sh', '-c', script, 'sh', process.execPath, main, 'bench'],
+          ...['--json', '--from', join(directory, 'board.json')],
+        ],
+        { encoding: 'utf8' },
+      );
+      expect(stderr).toMatch(/^iospace: ENOSPC[^\n]*'stdout': send the output elsewhere[^\n]*\n$/);
+      expect(stdout).toBe('code 1\n');
+    },
+  );
+
+  test('who reads only the first line has it, and nothing is wrong', () => {
+    const script = '"$@" | head -n 1';
+    const command = [process.execPath, main, 'bench', '--from', 'board.json'];
+    const { stdout, stderr } = spawnSync('sh', ['-c', script, 'sh', ...command], {
+      cwd: directory,
+      encoding: 'utf8',
+    });
+    expect({ stdout, stderr }).toEqual({ stdout: expect.stringMatching(/^processor .*\n$/), stderr: '' });
+  });
 });
