@@ -107,24 +107,25 @@ export function checkOneOf<T extends string>(name: string, value: unknown, known
   throw wrongValue(name, words.length === 1 ? `${words[0]}` : `one of ${words.join(', ')}`, value);
 }
 
-/** An object of options, none of them unknown: a misspelt option must not be ignored. */
+/**
+ * An object of options, none of them unknown: a misspelt option must not be ignored.
+ *
+ * @param name - of the argument that they are
+ */
 export function checkOptions<T extends object>(
   value: T | undefined,
   known: readonly (keyof T & string)[],
+  name = 'options',
 ): Partial<T> {
   if (value === undefined) {
     return {};
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw wrongType('options', 'an object', value);
+    throw wrongType(name, known.length === 0 ? 'an object' : `an object of ${known.join(', ')}`, value);
   }
   for (const key of Object.keys(value)) {
     if (!known.some((word) => word === key)) {
-      throw wrongValue(
-        'options',
-        known.length === 0 ? 'no option' : `only the options ${known.join(', ')}`,
-        key,
-      );
+      throw wrongValue(name, known.length === 0 ? 'no option' : `only the options ${known.join(', ')}`, key);
     }
   }
   return value;

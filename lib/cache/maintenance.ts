@@ -160,7 +160,7 @@ export function maintain(
   find: () => Maintainer = maintainer,
 ): void {
   const bytes = bytesOf('memory', memory);
-  const { offset = 0, length } = checkOptions(range, ['offset', 'length']);
+  const { offset = 0, length } = checkOptions(range, ['offset', 'length'], 'range');
   const byteLength = checkRange(offset, length, bytes.byteLength);
   if (byteLength > 0 && native(bytes, offset, byteLength) === false) {
     maintainByModule(find(), operation, bytes.subarray(offset, offset + byteLength));
