@@ -42,8 +42,8 @@ export function machineFacts(machine: MachineDescription): [name: string, value:
         : `${caches.join(', ')}${line === undefined ? '' : `; lines of ${line} B`}`,
     ],
     [
-      'cache control',
-      machine.cacheControl.length === 0 ? 'none by range' : `by ${machine.cacheControl.join(', ')}`,
+      'cache maintenance',
+      machine.cacheMaintenance.length === 0 ? 'none by range' : `by ${machine.cacheMaintenance.join(', ')}`,
     ],
     ['copies', machine.copies],
     ['memory', sizeText(machine.memory)],

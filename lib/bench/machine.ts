@@ -31,7 +31,7 @@ export interface MachineDescription {
   readonly memory: number;
   readonly caches: readonly CacheDescription[];
   /** What cleans and flushes caches by range: names of instructions, or `'module'`; empty where nothing does. */
-  readonly cacheControl: readonly string[];
+  readonly cacheMaintenance: readonly string[];
   /** The kernels of native copies. */
   readonly copies: string;
   /** `null` where the kernel does not scale the frequency. */
@@ -172,7 +172,7 @@ function clockCounts(files: SystemFiles): boolean {
   return /^icount$/m.test(files.read(LAB_SETUP) ?? '');
 }
 
-function cacheControlOf({ clean, instructions }: CacheCapabilities): string[] {
+function cacheMaintenanceOf({ clean, instructions }: CacheCapabilities): string[] {
   return clean === 'instruction'
     ? [...new Set(Object.values(instructions))]
     : clean === 'module'
@@ -195,7 +195,7 @@ export function describeMachine(
     board: files.read('proc/device-tree/model') ?? null,
     memory: totalmem(),
     caches: cachesOf(files),
-    cacheControl: cacheControlOf(cache),
+    cacheMaintenance: cacheMaintenanceOf(cache),
     copies: cache.copies[0] ?? 'none',
     governor: files.read(`${frequency}/scaling_governor`) ?? null,
     megahertz: kilohertz === undefined ? null : Math.round(Number(kilohertz) / 1000),

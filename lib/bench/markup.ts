@@ -114,9 +114,9 @@ ${rows.length === 0 ? '' : tableOf(['', 'before', 'now', ''], rows, 'figures')}
 }
 
 function publishedMarkup(): string {
-  const rows = published.map(({ system, group, value, how, source }) => [
+  const rows = published.map(({ system, group, memory, value, how, source }) => [
     system,
-    group,
+    memory === null ? group : `${group}, ${memory}`,
     group === 'read' || group === 'write' ? bandwidthText(value) : timeText(value),
     how,
     source,

@@ -176,21 +176,21 @@ function randomReadOf(places: Float64Array): Work {
 
 /** Something that is done while every line is in the cache, written. */
 function ofDirty(bytes: Uint8Array, run: () => void): Work {
-  return prepared(() => dirty(bytes), run);
+  return prepared(() => writeLines(bytes), run);
 }
 
 /** Something that is done while every line is in the cache, as it is in memory. */
 function ofFetched(bytes: Uint8Array, run: () => void): Work {
-  return prepared(() => fetch(bytes), run);
+  return prepared(() => readLines(bytes), run);
 }
 
-function dirty(bytes: Uint8Array): void {
+function writeLines(bytes: Uint8Array): void {
   for (let index = 0; index < bytes.length; index += LINE) {
     bytes[index] = (bytes[index] as number) + 1;
   }
 }
 
-function fetch(bytes: Uint8Array): void {
+function readLines(bytes: Uint8Array): void {
   let all = 0;
   for (let index = 0; index < bytes.length; index += LINE) {
     all ^= bytes[index] as number;

@@ -128,7 +128,7 @@ export function checkResult(path: string, value: unknown): BenchResult {
     typeof machine !== 'object' ||
     machine === null ||
     !Array.isArray(machine.caches) ||
-    !Array.isArray(machine.cacheControl)
+    !Array.isArray(machine.cacheMaintenance)
   ) {
     throw unreadable(path, 'machine: its description', machine);
   }

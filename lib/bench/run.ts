@@ -23,6 +23,7 @@ const COMPILING = 50;
 
 /** What a quick run may take altogether, in milliseconds, so that all of the command stays below 30 s. */
 const QUICK_TIME = 24_000;
+/** What one case of it may take, however few there are. */
 const QUICK_MOST = 400;
 
 export interface RunOptions {
@@ -42,7 +43,7 @@ export interface Outcome {
   readonly complete: boolean;
 }
 
-/** An equal share of the time that is left. */
+/** An equal share of the time that is left: a quarter to warm up, half for eight samples, the rest for what prepares them. */
 function quickEffort(timeLeft: number, casesLeft: number): Effort {
   const share = Math.min(timeLeft / casesLeft, QUICK_MOST);
   return { warmUp: share / 4, sample: Math.min(share / 16, 2), most: share / 2, uncertainty: 0.02 };

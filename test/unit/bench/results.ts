@@ -17,7 +17,7 @@ export const board: MachineDescription = {
     { level: 1, type: 'Data', size: 32 * KiB, line: 32 },
     { level: 2, type: 'Unified', size: 512 * KiB, line: 32 },
   ],
-  cacheControl: ['module'],
+  cacheMaintenance: ['module'],
   copies: 'portable',
   governor: 'performance',
   megahertz: 667,
