@@ -263,7 +263,7 @@ function adviceOfInterrupts(figures: Figures): Advice[] {
   const spinning = figures.find('interrupt-spin', null, null);
   const spin =
     sleeping !== undefined && spinning !== undefined && isApart(sleeping, spinning)
-      ? ` Busy polling answers after ${timeText(spinning.median)}, sleeping in uv_poll after ${timeText(sleeping.median)}: ` +
+      ? ` Busy polling (the option spin) answers after ${timeText(spinning.median)}, sleeping in uv_poll after ${timeText(sleeping.median)}: ` +
         (spinning.median < sleeping.median
           ? 'it is worth a processor only where those microseconds count.'
           : 'it is worth nothing here.')

@@ -34,6 +34,9 @@ for (;;) {
 }
 `;
 
+/** Microseconds: the longest that a wait may. */
+const SPIN = 1000;
+
 /** Milliseconds from the question to the event: long enough for the other thread to sleep. */
 const PAUSE = 0.2;
 
@@ -144,22 +147,18 @@ function latencyByRead(): Work {
   };
 }
 
+/** As a wait with `spin`, that many microseconds at a time. */
 function latencyBySpinning(): Work {
   const native = binding();
   const fd = makeEvent(true);
   const thread = new EventSource(fd);
-  const bytes = new Uint8Array(EVENT_BYTES);
-  const fds = Int32Array.of(fd);
-  const wanted = Int16Array.of(native.constants['POLLIN'] ?? 0);
-  const ready = new Int16Array(1);
+  const counts = new BigUint64Array(1);
   const latency = (): number => {
     thread.ask();
-    while (native.poll(fds, wanted, ready, 0) === 0) {
+    while (!native.deviceReadCounts(fd, counts, SPIN)) {
       // Until there is one.
     }
-    const elapsed = thread.elapsed();
-    readSync(fd, bytes);
-    return elapsed;
+    return thread.elapsed();
   };
   return {
     ...eachAlone,

@@ -157,7 +157,7 @@ export const operations = {
     group: 'interrupt',
     per: 'event',
     label: 'busy polling',
-    says: 'from the event until a loop of poll() without timeout has seen it',
+    says: 'from the event until it is seen by busy polling, as waitForInterrupt({ spin }) does it before it sleeps',
   },
   'interrupt-rate-poll': {
     group: 'interrupt',
