@@ -22,7 +22,8 @@ void ForLines(std::span<const std::byte> range, std::size_t line, Line maintain)
 
 #if defined(__x86_64__)
 
-/// What there is for the two, by CPUID. CLFLUSH is slower, for each waits for the one before.
+/// The instructions that there are for cleaning and flushing, by CPUID. CLFLUSH is slower, for each waits for
+/// the one before.
 enum class Best : unsigned char { kNone, kClflush, kClflushopt, kClwb };
 
 struct Found {

@@ -15,7 +15,7 @@ namespace {
 /// What passes from one memory to another at a time: stays in the first cache.
 constexpr std::size_t kBounce = 4096;
 
-/// Cached memory by the C library at a time.
+/// How much cached memory is compared at a time: the first difference is then looked for in no more.
 constexpr std::size_t kStretch = 32768;
 
 std::size_t InLine(const std::byte* address) {

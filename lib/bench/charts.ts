@@ -81,7 +81,7 @@ function pointOf(measurement: Measurement, chart: ChartUnit, unit: Unit): ChartP
   };
 }
 
-/** A word that says what of all measurements a series, or a chart, has. */
+/** The name of the series that a measurement belongs to. */
 type Key = (measurement: Measurement) => string;
 
 const byMemory: Key = ({ memory }) => memory ?? '';

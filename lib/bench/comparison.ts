@@ -24,7 +24,7 @@ export interface Comparison {
   readonly changes: readonly Change[];
   readonly onlyBefore: readonly Case[];
   readonly onlyAfter: readonly Case[];
-  /** In which the machines differ: then it may be they that are faster or slower. */
+  /** In what the machines differ, which may be the reason of a change. */
   readonly differences: readonly { what: string; before: string; after: string }[];
 }
 

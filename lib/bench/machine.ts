@@ -49,7 +49,7 @@ export interface MachineDescription {
   readonly iommu: DeviceInfo['iommu'];
   /** The processor on which it was measured; `null` where it could not be kept on one. */
   readonly pinned: number | null;
-  /** How it is known that a program stands for the processor, so that times say nothing of memory; `null` where it is real. */
+  /** How it is known that the processor is emulated, so that times say nothing of memory; `null` where it is real. */
   readonly emulated: string | null;
   /** Whether the clock counts instructions, a nanosecond each. */
   readonly countsInstructions: boolean;
@@ -86,7 +86,7 @@ export class SystemFiles {
     this.#root = root;
   }
 
-  /** What a file says, without the ends; undefined where there is none. */
+  /** The text of a file, without space at its ends; undefined where there is none. */
   read(path: string): string | undefined {
     try {
       // Strings of a device tree end with a zero.

@@ -10,9 +10,9 @@ import { type Summary, summarize, uncertainty } from './statistics.js';
 export interface Work {
   /** Does it so many times; returns the nanoseconds that it took, without what only prepares it. */
   sample(runs: number): number | Promise<number>;
-  /** What the time of one run is multiplied with, where a run is a part of what the figure is of. */
+  /** What the time of one run is multiplied by, where a run does only a part of what the figure is of: a step of a buffer. */
   readonly scale: number;
-  /** How many a sample has; absent: as many as take long enough. */
+  /** Runs in one sample; absent: as many as take {@link Effort.sample}. */
   readonly runs?: number;
   close?(): void | Promise<void>;
 }
@@ -41,7 +41,7 @@ export function now(): number {
 /** Enough for the clock's own code to be compiled. */
 const CLOCK_READINGS = 20_000;
 
-/** What reading the clock twice takes at least: what is taken off must not be more than what is in. */
+/** What reading the clock twice takes at least: never more is subtracted than was measured. */
 const clockCost = (() => {
   let cost: number | undefined;
   return (): number => {

@@ -100,7 +100,7 @@ const words = ({ buffer }: Subject): Uint32Array => buffer.view(Uint32Array);
 /** Bytes that stay in the first cache beside all else. */
 const BLOCK = 16 * 1024;
 
-/** Native copies of a block after the other, of which the ordinary side is always the same one. */
+/** Native copies block by block, always to or from the same block of ordinary memory. */
 function inBlocks(size: number, copy: (ordinary: Uint8Array, offset: number) => void): Work {
   const ordinary = new Uint8Array(Math.min(BLOCK, size)).fill(4);
   let offset = 0;
@@ -152,8 +152,9 @@ function follow(places: Float64Array, begin: number): number {
 const WARM_STEPS = 20;
 
 /**
- * Has the loops compiled, and so that they are the same for all that follows: what is compiled for the first array alone is
- * faster with it than what others get. The compiler works in another thread, and is done a little later.
+ * Has the loops compiled for several arrays: code that has seen one array only is faster with that one than with those that
+ * come later, and the first case would look better than it is. The compiler works in another thread, and is done a little
+ * later.
  */
 export function warmLoops(): void {
   for (let array = 0; array < 4; array++) {
@@ -174,12 +175,12 @@ function randomReadOf(places: Float64Array): Work {
   }, 1 / CHAIN);
 }
 
-/** Something that is done while every line is in the cache, written. */
+/** Work on bytes whose lines are all in the cache, and dirty. */
 function ofDirty(bytes: Uint8Array, run: () => void): Work {
   return prepared(() => writeLines(bytes), run);
 }
 
-/** Something that is done while every line is in the cache, as it is in memory. */
+/** Work on bytes whose lines are all in the cache, and clean. */
 function ofFetched(bytes: Uint8Array, run: () => void): Work {
   return prepared(() => readLines(bytes), run);
 }

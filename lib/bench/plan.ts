@@ -47,7 +47,7 @@ function bytesOf(word: string): number | undefined {
 }
 
 /**
- * Reads a filter: words, separated by commas or spaces. Words of one kind add up, kinds narrow down.
+ * Reads a filter: words, separated by commas or spaces. Of one kind any may match, of each kind one must.
  *
  * @throws ERR_INVALID_ARG_VALUE for a word that is neither operation, group, memory type nor size
  */

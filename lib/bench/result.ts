@@ -16,7 +16,7 @@ import type { Unit } from './quantity.js';
 /** What the file says that it is. */
 const FORMAT = 'iospace-bench';
 
-/** Raised where what has a meaning already gets another, and where what has to be there is not any more. */
+/** Raised where the meaning of a member changes, or one that had to be there goes. */
 const VERSION = 1;
 
 /** What is measured at a time. */

@@ -61,7 +61,7 @@ export interface CopyToOptions extends FillOptions {
  * copyFrom(buffer, frame, { offset: 4096 });
  */
 export function copyFrom(buffer: Memory, target: Memory, options?: CopyFromOptions): void {
-  if (options === undefined && isSet(target, buffer)) {
+  if (options === undefined && copyBySet(target, buffer)) {
     return;
   }
   const known = checkOptions(options, ['offset', 'length', 'memory', 'kernels', 'targetOffset']);
@@ -94,7 +94,7 @@ export function copyFrom(buffer: Memory, target: Memory, options?: CopyFromOptio
  * copyTo(samples, buffer, { offset: 4096 });
  */
 export function copyTo(source: Memory, buffer: Memory, options?: CopyToOptions): void {
-  if (options === undefined && isSet(buffer, source)) {
+  if (options === undefined && copyBySet(buffer, source)) {
     return;
   }
   const known = checkOptions(options, ['offset', 'length', 'memory', 'kernels', 'sourceOffset']);
@@ -161,10 +161,10 @@ export function compare(buffer: Memory, other: Memory, options?: CompareOptions)
 }
 
 /**
- * The usual copy, which nothing makes better than `set()`; false, with nothing done, for all others. A copy of 64 bytes takes
- * as long as twenty of these comparisons: there are as few as can be.
+ * Makes the usual copy, for which nothing is better than `set()`; false, with nothing done, for all others. A copy of 64 bytes
+ * takes as long as twenty of these comparisons: there are as few as can be.
  */
-function isSet(target: Memory, source: Memory): boolean {
+function copyBySet(target: Memory, source: Memory): boolean {
   if (!(target instanceof Uint8Array && source instanceof Uint8Array)) {
     return false;
   }
