@@ -376,3 +376,28 @@ describe('says what it must', () => {
     await page.close();
   });
 });
+
+test.each([375, 1280])('at %i pixels the names of published lines do not hide each other', async (width) => {
+  const { page } = await open(boardResult, { width });
+  const named = await page.locator('figure').evaluateAll((figures) =>
+    figures.map((figure) => {
+      const boxes = [...figure.querySelectorAll('svg text')]
+        .filter((text) => /^[^:]+: [\d.]+ .?(?:B\/s|s)$/.test(text.textContent ?? ''))
+        .map((text) => text.getBoundingClientRect());
+      const hidden = boxes.filter((one, index) =>
+        boxes.some(
+          (other, before) =>
+            before < index &&
+            // The boxes of letters have some air above and below.
+            Math.abs(one.top - other.top) < 10 &&
+            one.left < other.right &&
+            other.left < one.right,
+        ),
+      );
+      return { names: boxes.length, hidden: hidden.length };
+    }),
+  );
+  expect(named.reduce((sum, { names }) => sum + names, 0)).toBeGreaterThan(5);
+  expect(named.filter(({ hidden }) => hidden > 0)).toEqual([]);
+  await page.close();
+});

@@ -18,9 +18,15 @@ const dashes: readonly ('solid' | number[])[] = [
   [5, 2, 1, 2, 1, 2],
 ];
 
+/** Pixels above the plot of a chart, and of the words of its axis below. */
+const ABOVE = 16;
+const CATEGORIES = 24;
+
 /** Pixels of a chart on paper, whose page is narrower than most windows. */
 const PAPER_WIDTH = 660;
 const PAPER_HEIGHT = 300;
+
+type LabelPlace = 'insideStartTop' | 'insideEndTop';
 
 /** The name of all lines of others. */
 const OTHERS = 'published by others';
@@ -74,12 +80,36 @@ function escaped(text: string): string {
   return text.replace(/[&<>"]/g, (sign) => escapes[sign] ?? sign);
 }
 
+/** Pixels from one line of small text to the next. */
+const LABEL_HEIGHT = 13;
+
+/**
+ * Where the names of lines stand, from the lowest: at the right or the left, wherever the one below leaves room; a narrow chart
+ * has one side. Undefined where there is none: the table below the charts has all of them.
+ */
+function labelPlaces(heights: readonly number[], isNarrow: boolean): (LabelPlace | undefined)[] {
+  const taken = new Map<LabelPlace, number>();
+  const sides: readonly LabelPlace[] = isNarrow ? ['insideEndTop'] : ['insideEndTop', 'insideStartTop'];
+  return heights.map((height) => {
+    const side = sides.find((one) => height - (taken.get(one) ?? Number.NEGATIVE_INFINITY) >= LABEL_HEIGHT);
+    if (side !== undefined) {
+      taken.set(side, height);
+    }
+    return side;
+  });
+}
+
 /** The lines of others: a series without points, so that the legend can take them away. */
-function referenceSeries(chart: Chart, isNarrow: boolean): Echarts.SeriesOption[] {
+function referenceSeries(chart: Chart, isNarrow: boolean, plotHeight: number): Echarts.SeriesOption[] {
   if (chart.references.length === 0) {
     return [];
   }
   const sorted = [...chart.references].sort((a, b) => a.value - b.value);
+  const { min, max } = bounds(chart);
+  const places = labelPlaces(
+    sorted.map(({ value }) => (plotHeight * Math.log(value / min)) / Math.log(max / min)),
+    isNarrow,
+  );
   return [
     {
       name: OTHERS,
@@ -91,14 +121,24 @@ function referenceSeries(chart: Chart, isNarrow: boolean): Echarts.SeriesOption[
       markLine: {
         silent: true,
         symbol: 'none',
+        // Below what was measured here.
+        z: 1,
         lineStyle: { color: colour('reference'), type: 'dotted', width: 1 },
-        label: { color: colour('reference'), fontSize: isNarrow ? 9 : 11, textBorderWidth: 0 },
+        label: {
+          color: colour('reference'),
+          fontSize: isNarrow ? 9 : 11,
+          textBorderWidth: 0,
+          // Over lines of the grid it could not be read.
+          backgroundColor: colour('card'),
+          padding: [1, 2],
+        },
         data: sorted.map(({ value, system }, index) => ({
           yAxis: value,
           name: system,
           label: {
+            show: places[index] !== undefined,
             formatter: `${system}: ${axisText(value, chart.unit)}`,
-            position: index % 2 === 0 ? 'insideStartTop' : 'insideEndTop',
+            position: places[index] ?? 'insideEndTop',
           },
         })),
       },
@@ -154,12 +194,13 @@ function legendHeight(names: readonly string[], width: number): number {
   return rows * rowHeight;
 }
 
-function optionOf(chart: Chart, width: number): Echarts.EChartsOption {
+function optionOf(chart: Chart, width: number, height: number): Echarts.EChartsOption {
   const isNarrow = width < 520;
   const text = colour('text');
   const line = colour('line');
   const isBars = chart.kind === 'bars';
   const names = [...chart.series.map(({ name }) => name), ...(chart.references.length > 0 ? [OTHERS] : [])];
+  const below = isBars ? 8 : legendHeight(names, width) + 10;
   const axis = { axisLine: { lineStyle: { color: line } }, axisTick: { lineStyle: { color: line } } };
   return {
     animation: false,
@@ -169,8 +210,8 @@ function optionOf(chart: Chart, width: number): Echarts.EChartsOption {
     grid: {
       left: 8,
       right: 16,
-      top: 16,
-      bottom: isBars ? 8 : legendHeight(names, width) + 10,
+      top: ABOVE,
+      bottom: below,
       containLabel: true,
     },
     legend: {
@@ -221,7 +262,10 @@ function optionOf(chart: Chart, width: number): Echarts.EChartsOption {
       },
       splitLine: { lineStyle: { color: line, opacity: 0.6 } },
     },
-    series: [...measuredSeries(chart), ...referenceSeries(chart, isNarrow)],
+    series: [
+      ...measuredSeries(chart),
+      ...referenceSeries(chart, isNarrow, height - ABOVE - below - CATEGORIES),
+    ],
   };
 }
 
@@ -250,7 +294,9 @@ class Drawn {
     this.#instance.resize(
       paper.matches ? { width: PAPER_WIDTH, height: PAPER_HEIGHT } : { width: 'auto', height: 'auto' },
     );
-    this.#instance.setOption(optionOf(this.#chart, this.#instance.getWidth()), { notMerge: true });
+    this.#instance.setOption(optionOf(this.#chart, this.#instance.getWidth(), this.#instance.getHeight()), {
+      notMerge: true,
+    });
   }
 
   /** The arrow keys go from one category to the next, and say its figures. */
