@@ -249,6 +249,27 @@ function adviceOfWays(figures: Figures): Advice[] {
   });
 }
 
+/** What maintenance costs where no device is: the only part of handing over that can be known there. */
+function adviceWithoutDevice(figures: Figures): Advice[] {
+  const costs = [...new Set([figures.sizes.at(0), figures.sizes.at(-1)])].flatMap((size = 0) => {
+    const clean = figures.find('clean', 'cached', size);
+    const invalidate = figures.find('invalidate', 'cached', size);
+    return clean === undefined || invalidate === undefined
+      ? []
+      : [`${timeText(clean.median)} and ${timeText(invalidate.median)} at ${sizeText(size)}`];
+  });
+  return costs.length === 0
+    ? []
+    : [
+        {
+          title: 'Handing over to a device',
+          text:
+            'There is no device, so syncForDevice and syncForCpu have nothing to do here. Where one does not snoop, a sync costs about as ' +
+            `much as maintenance of the caches, and that can be measured: clean and invalidate take ${costs.join(', ')}.`,
+        },
+      ];
+}
+
 /** When latency is what counts, and when it is not. */
 function adviceOfInterrupts(figures: Figures): Advice[] {
   const poll = figures.find('interrupt-rate-poll', null, null);
@@ -309,5 +330,6 @@ export function adviceOf(result: BenchResult): Advice[] {
           },
         ]
       : uses.flatMap((use) => adviceOfUse(figures, use));
-  return [...only, ...adviceOfWays(figures), ...adviceOfInterrupts(figures)];
+  const withoutDevice = result.machine.provider === 'memfd' ? adviceWithoutDevice(figures) : [];
+  return [...only, ...withoutDevice, ...adviceOfWays(figures), ...adviceOfInterrupts(figures)];
 }

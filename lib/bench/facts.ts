@@ -5,7 +5,7 @@
  */
 import { sizeText } from '../size-text.js';
 import type { MachineDescription } from './machine.js';
-import type { BenchResult } from './result.js';
+import type { BenchResult, Skipped } from './result.js';
 
 /** What the machine is: one fact a line. */
 export function machineFacts(machine: MachineDescription): [name: string, value: string][] {
@@ -73,4 +73,14 @@ export function warnings(result: BenchResult): string[] {
       ? ['Not kept on one processor (taskset is missing, or not allowed).']
       : []),
   ];
+}
+
+/** What was not measured; all that have the same reason together, whatever their sizes. */
+export function skippedByReason(skipped: readonly Skipped[]): { names: string[]; reason: string }[] {
+  const byReason = new Map<string, Set<string>>();
+  for (const { operation, memory, reason } of skipped) {
+    const names = byReason.get(reason) ?? new Set();
+    byReason.set(reason, names.add(memory === null ? operation : `${operation} ${memory}`));
+  }
+  return [...byReason].map(([reason, names]) => ({ names: [...names], reason }));
 }

@@ -8,7 +8,7 @@
 import { type Advice, adviceOf } from './advice.js';
 import { type Chart, chartsOf } from './charts.js';
 import { type Comparison, changed, changeText, LEAST_CHANGE } from './comparison.js';
-import { machineFacts, warnings } from './facts.js';
+import { machineFacts, skippedByReason, warnings } from './facts.js';
 import { operation, operationNames } from './operation.js';
 import { published } from './published.js';
 import { bandwidthText, figureText, timeText } from './quantity.js';
@@ -129,7 +129,7 @@ ${tableOf(['system', 'for', 'figure', 'how', 'source'], rows)}
 
 function methodMarkup(result: BenchResult): string {
   const measured = operationNames.filter((name) => result.measurements.some((one) => one.operation === name));
-  const skipped = result.skipped.map((one) => [caseText(one), one.reason]);
+  const skipped = skippedByReason(result.skipped).map(({ names, reason }) => [names.join(', '), reason]);
   return `<section aria-labelledby="how"><h2 id="how">How it was measured</h2>
 <p>Each figure is the median of samples, after a warm-up, repeated until the median was steady or its time was over; ± is half the distance of the quartiles. "Not steady" says that more samples might have moved the median by more than ${result.quick ? 2 : 1} %.</p>
 ${tableOf(

@@ -40,7 +40,7 @@ export const operations = {
   'js-copy-out': {
     group: 'read',
     per: 'pass',
-    label: 'TypedArray.set out',
+    label: 'TypedArray.set',
     says: 'TypedArray.prototype.set from the memory into ordinary memory',
   },
   'native-read': {
@@ -64,7 +64,7 @@ export const operations = {
   'js-copy-in': {
     group: 'write',
     per: 'pass',
-    label: 'TypedArray.set in',
+    label: 'TypedArray.set',
     says: 'TypedArray.prototype.set from ordinary memory into the memory',
   },
   'js-fill': {

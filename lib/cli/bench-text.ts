@@ -4,7 +4,7 @@
  * @module
  */
 import { type Change, type Comparison, changed, changeText, LEAST_CHANGE } from '../bench/comparison.js';
-import { machineFacts, warnings } from '../bench/facts.js';
+import { machineFacts, skippedByReason, warnings } from '../bench/facts.js';
 import { type OperationName, operationNames } from '../bench/operation.js';
 import { figureText, spreadText } from '../bench/quantity.js';
 import type { BenchResult, Measurement, Skipped } from '../bench/result.js';
@@ -72,21 +72,9 @@ function unitText({ unit }: BenchResult): string {
         'Spread: half the distance of the quartiles, of the median; * not steady.';
 }
 
-/** Cases with the same reason in one line. */
 function skippedText(skipped: readonly Skipped[]): string {
-  const byReason = new Map<string, Skipped[]>();
-  for (const one of skipped) {
-    byReason.set(one.reason, [...(byReason.get(one.reason) ?? []), one]);
-  }
-  return [...byReason]
-    .map(([reason, cases]) => {
-      const names = [
-        ...new Set(
-          cases.map(({ operation, memory }) => (memory === null ? operation : `${operation} ${memory}`)),
-        ),
-      ];
-      return `not measured: ${names.join(', ')}: ${reason}`;
-    })
+  return skippedByReason(skipped)
+    .map(({ names, reason }) => `not measured: ${names.join(', ')}: ${reason}`)
     .join('\n');
 }
 
