@@ -106,7 +106,17 @@ class PolledEvent {
 }
 
 /** Of latencies the spread matters as much as the middle: each is a sample of its own. */
-const eachAlone = { scale: 1, runs: 1 } as const;
+function latencyWork(thread: EventSource, latency: () => number | Promise<number>, end: () => void): Work {
+  return {
+    scale: 1,
+    runs: 1,
+    sample: latency,
+    async close() {
+      await thread.close();
+      end();
+    },
+  };
+}
 
 function latencyByPoll(): Work {
   const event = new PolledEvent();
@@ -116,14 +126,7 @@ function latencyByPoll(): Work {
       event.hear(() => resolve(thread.elapsed()));
       thread.ask();
     });
-  return {
-    ...eachAlone,
-    sample: latency,
-    async close() {
-      await thread.close();
-      event.close();
-    },
-  };
+  return latencyWork(thread, latency, () => event.close());
 }
 
 function latencyByRead(): Work {
@@ -137,14 +140,7 @@ function latencyByRead(): Work {
       );
       thread.ask();
     });
-  return {
-    ...eachAlone,
-    sample: latency,
-    async close() {
-      await thread.close();
-      closeSync(fd);
-    },
-  };
+  return latencyWork(thread, latency, () => closeSync(fd));
 }
 
 /** As a wait with `spin`, that many microseconds at a time. */
@@ -160,14 +156,7 @@ function latencyBySpinning(): Work {
     }
     return thread.elapsed();
   };
-  return {
-    ...eachAlone,
-    sample: latency,
-    async close() {
-      await thread.close();
-      closeSync(fd);
-    },
-  };
+  return latencyWork(thread, latency, () => closeSync(fd));
 }
 
 function rateByPoll(): Work {
