@@ -9,6 +9,7 @@
 import { closeSync, read, readSync, writeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { binding, type NativePoller } from '../binding.js';
+import { notSupported } from '../errors.js';
 import type { Work } from './measure.js';
 
 /** What an eventfd is written and read by. */
@@ -22,9 +23,10 @@ const END = 2;
 /** Raises an event each time it is asked to, once the other thread sleeps; says when. In a thread of its own. */
 const source = `
 const { writeSync } = require('node:fs');
-const { fd, shared, one, pause } = require('node:worker_threads').workerData;
+const { parentPort, workerData: { fd, shared, one, pause } } = require('node:worker_threads');
 const words = new Int32Array(shared, 0, 2);
 const raisedAt = new BigInt64Array(shared, 8, 1);
+parentPort.postMessage('ready');
 for (;;) {
   Atomics.wait(words, ${word.asked}, 0);
   if (Atomics.exchange(words, ${word.asked}, 0) === ${END}) break;
@@ -46,11 +48,41 @@ class EventSource {
   readonly #raisedAt: BigInt64Array;
   readonly #worker: Worker;
 
-  constructor(fd: number) {
+  /**
+   * Starts the thread.
+   *
+   * @param closeEvent - closes the eventfd where that fails
+   * @throws EOPNOTSUPP where it may not, or does not, run
+   */
+  static async start(fd: number, closeEvent: () => void): Promise<EventSource> {
+    try {
+      const made = new EventSource(fd);
+      await made.#ready();
+      return made;
+    } catch (error) {
+      closeEvent();
+      throw notSupported('bench', `no other thread can raise events: ${(error as Error).message}`);
+    }
+  }
+
+  private constructor(fd: number) {
     const shared = new SharedArrayBuffer(16);
     this.#words = new Int32Array(shared, 0, 2);
     this.#raisedAt = new BigInt64Array(shared, 8, 1);
     this.#worker = new Worker(source, { eval: true, workerData: { fd, shared, one, pause: PAUSE } });
+  }
+
+  /** A thread that ends before would never raise what is waited for. */
+  #ready(): Promise<void> {
+    const worker = this.#worker;
+    return new Promise((resolve, reject) => {
+      const ended = (): void => reject(new Error('it has ended'));
+      worker.once('error', reject).once('exit', ended);
+      worker.once('message', () => {
+        worker.off('error', reject).off('exit', ended);
+        resolve();
+      });
+    });
   }
 
   /** Has an event raised soon. */
@@ -118,9 +150,9 @@ function latencyWork(thread: EventSource, latency: () => number | Promise<number
   };
 }
 
-function latencyByPoll(): Work {
+async function latencyByPoll(): Promise<Work> {
   const event = new PolledEvent();
-  const thread = new EventSource(event.fd);
+  const thread = await EventSource.start(event.fd, () => event.close());
   const latency = (): Promise<number> =>
     new Promise((resolve) => {
       event.hear(() => resolve(thread.elapsed()));
@@ -129,9 +161,9 @@ function latencyByPoll(): Work {
   return latencyWork(thread, latency, () => event.close());
 }
 
-function latencyByRead(): Work {
+async function latencyByRead(): Promise<Work> {
   const fd = makeEvent(false);
-  const thread = new EventSource(fd);
+  const thread = await EventSource.start(fd, () => closeSync(fd));
   const bytes = new Uint8Array(EVENT_BYTES);
   const latency = (): Promise<number> =>
     new Promise((resolve, reject) => {
@@ -144,10 +176,10 @@ function latencyByRead(): Work {
 }
 
 /** As a wait with `spin`, that many microseconds at a time. */
-function latencyBySpinning(): Work {
+async function latencyBySpinning(): Promise<Work> {
   const native = binding();
   const fd = makeEvent(true);
-  const thread = new EventSource(fd);
+  const thread = await EventSource.start(fd, () => closeSync(fd));
   const counts = new BigUint64Array(1);
   const latency = (): number => {
     thread.ask();
@@ -217,4 +249,4 @@ export const interruptWorks = {
   'interrupt-spin': latencyBySpinning,
   'interrupt-rate-poll': rateByPoll,
   'interrupt-rate-read': rateByRead,
-} as const satisfies Readonly<Record<string, () => Work>>;
+} as const satisfies Readonly<Record<string, () => Work | Promise<Work>>>;

@@ -54,7 +54,7 @@ function quickEffort(timeLeft: number, casesLeft: number): Effort {
 }
 
 /** The work of a case; `subject` is of its memory and size. */
-function workOf(name: OperationName, subject: Subject | undefined): Work {
+function workOf(name: OperationName, subject: Subject | undefined): Work | Promise<Work> {
   if (name in interruptWorks) {
     return interruptWorks[name as keyof typeof interruptWorks]();
   }
@@ -125,7 +125,7 @@ class Run {
     if (subject === undefined) {
       this.#options.pinning?.release();
     }
-    const work = workOf(one.operation, subject);
+    const work = await workOf(one.operation, subject);
     try {
       return await measure(work, effort, this.#options.signal);
     } finally {

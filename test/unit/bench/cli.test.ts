@@ -78,6 +78,27 @@ describe('measures', () => {
   });
 });
 
+test('without other threads it measures what needs none, and ends', () => {
+  const preload = join(directory, 'no-threads.cjs');
+  writeFileSync(preload, "if (!require('node:worker_threads').isMainThread) throw new Error('no threads');");
+  const args = ['--provider', 'memfd', '--quick', '--json', '--filter', 'interrupt'];
+  const { status, stdout } = spawnSync(process.execPath, ['--require', preload, main, 'bench', ...args], {
+    encoding: 'utf8',
+    timeout: 30_000,
+    killSignal: 'SIGKILL',
+  });
+  expect(status).toBe(0);
+  const { measurements, skipped } = checkResult('stdout', JSON.parse(stdout));
+  expect(measurements.map(({ operation }) => operation)).toEqual([
+    'interrupt-rate-poll',
+    'interrupt-rate-read',
+  ]);
+  expect(skipped).toHaveLength(3);
+  for (const { reason } of skipped) {
+    expect(reason).toMatch(/no other thread can raise events: no threads/);
+  }
+});
+
 describe('refuses, before anything is measured', () => {
   test.each<[string, string[], RegExp]>([
     ['a filter that says nothing', ['--filter', 'jsread'], /words out of: .*got 'jsread'/],
