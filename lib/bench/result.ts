@@ -4,20 +4,23 @@
  * @module
  */
 import { readFileSync } from 'node:fs';
-import { inspect } from 'node:util';
 import { type MemoryType, memoryTypes } from '../device/memory.js';
 import { explained } from '../errors.js';
 import { sizeText } from '../size-text.js';
-import type { MachineDescription } from './machine.js';
+import type { CacheDescription, MachineDescription } from './machine.js';
 import type { Measured } from './measure.js';
-import { isOperationName, type OperationName } from './operation.js';
+import { isOperationName, type OperationName, operation } from './operation.js';
 import type { Unit } from './quantity.js';
+import { amount, listOf, oneOf, orNull, pick, type Shape, text, truth, unreadable } from './shape.js';
 
 /** What the file says that it is. */
 const FORMAT = 'iospace-bench';
 
 /** Raised where the meaning of a member changes, or one that had to be there goes. */
 const VERSION = 1;
+
+/** More than any run has. */
+const MOST_CASES = 10_000;
 
 /** What is measured at a time. */
 export interface Case {
@@ -76,14 +79,68 @@ export function caseText({ operation, memory, size }: Case): string {
   return [operation, memory, size === null ? null : sizeText(size)].filter((word) => word !== null).join(' ');
 }
 
-/** A file that holds no result that this version can read. */
-function unreadable(path: string, expected: string, got: unknown): Error & { code: string } {
-  const value = typeof got === 'string' && got.length > 60 ? `${got.slice(0, 60)}...` : got;
-  return Object.assign(
-    new Error(`${path}: expected ${expected}, got ${inspect(value, { depth: 0, breakLength: Infinity })}`),
-    { code: 'ERR_INVALID_ARG_VALUE' },
-  );
-}
+const resultShapes: Readonly<
+  Record<Exclude<keyof BenchResult, 'format' | 'version' | 'machine' | 'measurements' | 'skipped'>, Shape>
+> = {
+  iospace: text,
+  startedAt: text,
+  seconds: amount,
+  complete: truth,
+  quick: truth,
+  unit: oneOf(['ns', 'instructions']),
+  meaningless: truth,
+};
+
+const machineShapes: Readonly<Record<Exclude<keyof MachineDescription, 'caches'>, Shape>> = {
+  cpu: text,
+  arch: text,
+  processors: amount,
+  board: orNull(text),
+  memory: amount,
+  cacheMaintenance: listOf(text),
+  copies: text,
+  governor: orNull(text),
+  megahertz: orNull(amount),
+  kernel: text,
+  node: text,
+  provider: text,
+  device: text,
+  module: text,
+  coherent: truth,
+  iommu: text,
+  pinned: orNull(amount),
+  emulated: orNull(text),
+  countsInstructions: truth,
+};
+
+const cacheShapes: Readonly<Record<keyof CacheDescription, Shape>> = {
+  level: amount,
+  type: text,
+  size: amount,
+  line: amount,
+};
+
+const caseShapes: Readonly<Record<keyof Case, Shape>> = {
+  operation: text,
+  memory: orNull(oneOf(memoryTypes)),
+  size: orNull({
+    says: 'an integer from 1 on',
+    is: (value) => Number.isSafeInteger(value) && (value as number) > 0,
+  }),
+};
+
+const measurementShapes: Readonly<Record<keyof Measurement, Shape>> = {
+  ...caseShapes,
+  median: amount,
+  low: amount,
+  high: amount,
+  least: amount,
+  most: amount,
+  samples: amount,
+  stable: truth,
+};
+
+const skippedShapes: Readonly<Record<keyof Skipped, Shape>> = { ...caseShapes, reason: text };
 
 /**
  * Reads what `iospace bench --json` has written.
@@ -114,41 +171,43 @@ export function checkResult(path: string, value: unknown): BenchResult {
       result.version,
     );
   }
-  const units: readonly unknown[] = ['ns', 'instructions'];
-  if (!units.includes(result.unit)) {
-    throw unreadable(path, 'unit: ns or instructions', result.unit);
-  }
   for (const member of ['measurements', 'skipped'] as const) {
-    if (!Array.isArray(result[member])) {
-      throw unreadable(path, `${member}: a list`, result[member]);
+    const list: unknown = result[member];
+    if (!Array.isArray(list) || list.length > MOST_CASES) {
+      throw unreadable(path, `${member}: a list of at most ${MOST_CASES}`, list);
     }
   }
-  const { machine } = result;
-  if (
-    typeof machine !== 'object' ||
-    machine === null ||
-    !Array.isArray(machine.caches) ||
-    !Array.isArray(machine.cacheMaintenance)
-  ) {
-    throw unreadable(path, 'machine: its description', machine);
-  }
-  // An operation that this version does not have is of a newer one, and left out.
+  const { caches } = pick(path, 'machine', result.machine, { caches: { says: 'a list', is: Array.isArray } });
   return {
-    ...result,
-    measurements: result.measurements.filter((measurement) => isKnown(path, measurement)),
-    skipped: result.skipped.filter(({ operation }) => isOperationName(operation)),
-  };
+    format: FORMAT,
+    version: VERSION,
+    ...pick(path, 'result', result, resultShapes),
+    machine: {
+      ...pick(path, 'machine', result.machine, machineShapes),
+      caches: (caches as unknown[]).map((cache) => pick(path, 'caches', cache, cacheShapes)),
+    },
+    measurements: known(path, 'measurements', result.measurements, measurementShapes),
+    skipped: known(path, 'skipped', result.skipped, skippedShapes),
+  } as unknown as BenchResult;
 }
 
-function isKnown(path: string, measurement: Measurement): boolean {
-  const { operation, memory, size, median, low, high, least, most, samples } = measurement;
-  const isMemory = memory === null || memoryTypes.includes(memory);
-  const isSize = size === null || (Number.isSafeInteger(size) && size > 0);
-  const areFigures = [median, low, high, least, most, samples].every(
-    (figure) => Number.isFinite(figure) && figure >= 0,
-  );
-  if (typeof operation !== 'string' || !isMemory || !isSize || !areFigures) {
-    throw unreadable(path, 'measurements with operation, memory, size and figures', measurement);
-  }
-  return isOperationName(operation);
+/** Cases of operations that this version has: others are of a newer one, and left out. */
+function known(
+  path: string,
+  name: string,
+  cases: readonly unknown[],
+  shapes: Readonly<Record<string, Shape>>,
+): unknown[] {
+  return cases.flatMap((one) => {
+    const { operation: of } = pick(path, name, one, { operation: text }) as { operation: string };
+    if (!isOperationName(of)) {
+      return [];
+    }
+    const picked = pick(path, name, one, shapes);
+    const hasMemory = operation(of).group !== 'interrupt';
+    if ((picked['memory'] !== null) !== hasMemory || (picked['size'] !== null) !== hasMemory) {
+      throw unreadable(path, `${name} of ${of} ${hasMemory ? 'with' : 'without'} memory and size`, one);
+    }
+    return [picked];
+  });
 }

@@ -54,7 +54,24 @@ describe('refused, with the name of the file', () => {
     [{ version: 2 }, /expected version 1 .*measure again.*got 2/],
     [{ version: '1' }, /expected version 1/],
     [{ version: undefined }, /expected version 1/],
-    [{ unit: 's' }, /expected unit/],
+    [{ unit: 's' }, /expected result\.unit: ns or instructions, got 's'/],
+    [{ startedAt: undefined }, /expected result\.startedAt: a string/],
+    [{ seconds: 'long' }, /expected result\.seconds/],
+    [{ machine: { ...board, cpu: undefined } }, /expected machine\.cpu: a string, got undefined/],
+    [{ machine: { ...board, cpu: {} } }, /expected machine\.cpu/],
+    [{ machine: { ...board, board: 7 } }, /expected machine\.board: a string, or null/],
+    [{ machine: { ...board, caches: [null] } }, /expected caches: an object, got null/],
+    [{ machine: { ...board, caches: [{ level: 1 }] } }, /expected caches\.type/],
+    [{ machine: { ...board, cacheMaintenance: [{}] } }, /expected machine\.cacheMaintenance: a list, each a string/],
+    [{ measurements: [null] }, /expected measurements: an object, got null/],
+    [{ measurements: Array(10_001).fill(figure('js-read', 'cached', 4096, 1)) }, /a list of at most 10000/],
+    [{ measurements: [figure('js-read', 'cached', null, 1)] }, /js-read with memory and size/],
+    [{ measurements: [figure('interrupt-poll', 'cached', 4096, 1)] }, /interrupt-poll without memory/],
+    [{ skipped: [null] }, /expected skipped: an object, got null/],
+    [
+      { skipped: [{ operation: 'map', memory: 'cached', size: 4096, reason: {} }] },
+      /expected skipped\.reason/,
+    ],
     [{ measurements: {} }, /expected measurements: a list/],
     [{ skipped: null }, /expected skipped: a list/],
     [{ machine: null }, /expected machine/],
@@ -84,4 +101,13 @@ test('an operation that only a newer version has is left out', () => {
     changed({ measurements: [newer, figure('js-sum', 'cached', 4096, 1)] }),
   );
   expect(measurements.map(({ operation }) => operation)).toEqual(['js-sum']);
+});
+
+test('nothing else than what has a meaning is kept, however deep it is', () => {
+  const deep = `${'['.repeat(100_000)}${']'.repeat(100_000)}`;
+  const text = JSON.stringify(boardResult).replaceAll(
+    /("cpu"|"quick"|"stable"|"level"):/g,
+    `"more":${deep},$1:`,
+  );
+  expect(readResult(file(text))).toEqual(boardResult);
 });
