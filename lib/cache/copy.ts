@@ -5,7 +5,7 @@
  */
 import { binding } from '../binding.js';
 import { checkInteger, checkOneOf, checkOptionalInteger, checkOptions, checkRange } from '../check.js';
-import { outOfRange } from '../errors.js';
+import { invalidState, outOfRange } from '../errors.js';
 import { setIsBestBelow } from '../mapping.js';
 import { bytesOf, type CopyMemory, kindOf, type Memory, toldKindOf } from './memory.js';
 
@@ -69,7 +69,7 @@ export function copyFrom(buffer: Memory, target: Memory, options?: CopyFromOptio
   const bytes = bytesOf('target', target);
   const start = checkOptionalInteger('targetOffset', known.targetOffset, 0, bytes.byteLength, 0);
   const { offset, length } = rangeOf(source, known, bytes.byteLength - start, 'target');
-  binding().copyBytes(
+  const done = binding().copyBytes(
     bytes,
     start,
     kindOf(bytes),
@@ -79,6 +79,7 @@ export function copyFrom(buffer: Memory, target: Memory, options?: CopyFromOptio
     length,
     kernelsOf(known.kernels),
   );
+  checkDone(done);
 }
 
 /**
@@ -102,7 +103,7 @@ export function copyTo(source: Memory, buffer: Memory, options?: CopyToOptions):
   const target = bytesOf('buffer', buffer);
   const start = checkOptionalInteger('sourceOffset', known.sourceOffset, 0, bytes.byteLength, 0);
   const { offset, length } = rangeOf(target, known, bytes.byteLength - start, 'source');
-  binding().copyBytes(
+  const done = binding().copyBytes(
     target,
     offset,
     toldKindOf(target, known.memory),
@@ -112,6 +113,7 @@ export function copyTo(source: Memory, buffer: Memory, options?: CopyToOptions):
     length,
     kernelsOf(known.kernels),
   );
+  checkDone(done);
 }
 
 /**
@@ -127,7 +129,7 @@ export function fill(buffer: Memory, value: number, options?: FillOptions): void
   const { offset = 0 } = known;
   const length = checkRange(offset, known.length, target.byteLength);
   const kind = toldKindOf(target, known.memory);
-  binding().fillBytes(target, offset, kind, value, length, kernelsOf(known.kernels));
+  checkDone(binding().fillBytes(target, offset, kind, value, length, kernelsOf(known.kernels)));
 }
 
 /**
@@ -146,18 +148,18 @@ export function compare(buffer: Memory, other: Memory, options?: CompareOptions)
   const right = bytesOf('other', other);
   const start = checkOptionalInteger('otherOffset', known.otherOffset, 0, right.byteLength, 0);
   const { offset, length } = rangeOf(left, known, right.byteLength - start, 'other');
-  return Number(
-    binding().compareBytes(
-      left,
-      offset,
-      toldKindOf(left, known.memory),
-      right,
-      start,
-      kindOf(right),
-      length,
-      kernelsOf(known.kernels),
-    ),
+  const found = binding().compareBytes(
+    left,
+    offset,
+    toldKindOf(left, known.memory),
+    right,
+    start,
+    kindOf(right),
+    length,
+    kernelsOf(known.kernels),
   );
+  checkDone(found);
+  return Number(found);
 }
 
 /**
@@ -175,6 +177,13 @@ function copyBySet(target: Memory, source: Memory): boolean {
   }
   target.set(source);
   return true;
+}
+
+/** Native code looks at memory and ranges again, and does nothing where options that are getters have changed them. */
+function checkDone(done: number | false | undefined): void {
+  if (done === false) {
+    throw invalidState('the memory has changed since its range was checked');
+  }
 }
 
 /**

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { types } from 'node:util';
 import { binding } from '../binding.js';
 import { checkOneOf } from '../check.js';
 import { invalidState, wrongType } from '../errors.js';
@@ -38,20 +39,28 @@ export function bytesOf(name: string, memory: unknown): Uint8Array {
     const { buffer } = memory;
     // First, because a DataView whose buffer is detached throws when it is asked.
     checkAttached(name, buffer);
-    return memory instanceof Uint8Array
-      ? memory
-      : new Uint8Array(buffer, memory.byteOffset, memory.byteLength);
+    return types.isUint8Array(memory) ? memory : bytesOfView(name, memory);
   }
-  if (memory instanceof ArrayBuffer || memory instanceof SharedArrayBuffer) {
+  // Not by `instanceof`, which knows only the classes of this context.
+  if (types.isAnyArrayBuffer(memory)) {
     checkAttached(name, memory);
     return new Uint8Array(memory);
   }
   const bytes = typeof memory === 'object' && memory !== null && 'bytes' in memory ? memory.bytes : undefined;
-  if (!(bytes instanceof Uint8Array)) {
+  if (!types.isUint8Array(bytes)) {
     throw wrongType(name, 'a typed array, DataView, ArrayBuffer, or what has its memory as bytes', memory);
   }
   checkAttached(name, bytes.buffer);
   return bytes;
+}
+
+function bytesOfView(name: string, view: ArrayBufferView): Uint8Array {
+  try {
+    return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+  } catch {
+    // What a DataView alone does where its buffer was resized.
+    throw invalidState(`the ArrayBuffer of ${name} has become too short for it`);
+  }
 }
 
 function checkAttached(name: string, buffer: ArrayBufferLike): void {

@@ -51,6 +51,15 @@ function openOnce(): Provider {
 
 /** Maintains the lines of some bytes, by two system calls. */
 export function maintainByModule(device: Maintainer, operation: Operation, bytes: Uint8Array): void {
-  // What a device only reads is written back, and not looked at again.
-  device.mapUser(bytes, operation === 'clean' ? 'toDevice' : 'bidirectional').free();
+  try {
+    // What a device only reads is written back, and not looked at again.
+    device.mapUser(bytes, operation === 'clean' ? 'toDevice' : 'bidirectional').free();
+  } catch (error) {
+    if (device === opened && isSystemError(error, 'ENODEV')) {
+      // It was unbound; when it is bound again it is another one.
+      opened.close();
+      opened = undefined;
+    }
+    throw error;
+  }
 }

@@ -1,4 +1,5 @@
 /** Copies, fills and comparisons from JavaScript: ranges, kinds of memory, refusals. test/native/copy has the kernels. */
+import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   type CopyMemory,
@@ -158,4 +159,41 @@ describe('refused are', () => {
       expect(() => compare(memory, other)).toThrow(code('ERR_INVALID_STATE'));
     }
   });
+});
+
+describe('memory that changes while options are read', () => {
+  const detaching = (bytes: Uint8Array) => ({
+    get memory() {
+      structuredClone(bytes.buffer, { transfer: [bytes.buffer as ArrayBuffer] });
+      return 'cached' as const;
+    },
+  });
+
+  test.each<[string, (bytes: Uint8Array) => unknown]>([
+    ['copyFrom', (bytes) => copyFrom(bytes, new Uint8Array(100), detaching(bytes))],
+    ['copyTo', (bytes) => copyTo(new Uint8Array(100), bytes, detaching(bytes))],
+    ['fill', (bytes) => fill(bytes, 1, detaching(bytes))],
+    ['compare', (bytes) => compare(bytes, new Uint8Array(100), detaching(bytes))],
+  ])('%s touches nothing, and says so', (_, call) => {
+    expect(() => call(new Uint8Array(100))).toThrow(code('ERR_INVALID_STATE'));
+  });
+});
+
+test('memory of another context is memory', () => {
+  const { shared, own, view, bytes } = runInNewContext(
+    '({ shared: new SharedArrayBuffer(8), own: new ArrayBuffer(8), view: new DataView(new ArrayBuffer(8)), bytes: new Uint8Array(8) })',
+  );
+  for (const memory of [shared, own, view, bytes, { bytes }]) {
+    fill(memory, 7);
+    expect(compare(memory, new Uint8Array(8).fill(7))).toBe(-1);
+  }
+});
+
+test('a DataView that its buffer has become too short for is refused', () => {
+  // TypeScript's library for ES2022 has none that can be resized.
+  const { buffer, view } = runInNewContext(
+    'const buffer = new ArrayBuffer(64, { maxByteLength: 64 }); ({ buffer, view: new DataView(buffer, 32, 32) })',
+  );
+  buffer.resize(16);
+  expect(() => fill(view, 1)).toThrow(code('ERR_INVALID_STATE'));
 });

@@ -186,6 +186,27 @@ describe('a processor without the instructions', () => {
     });
   });
 
+  test('opens the device of the module once, and again where it was unbound', async () => {
+    const close = vi.fn();
+    const mapUser = vi.fn().mockReturnValue({ free: vi.fn() });
+    const openIospace = vi.fn(() => ({ info: { coherent: false, cacheLine: 32 }, mapUser, close }));
+    vi.resetModules();
+    vi.doMock('../../../lib/device/iospace.js', () => ({ DEFAULT_DEVICE: 'iospace0', openIospace }));
+    const module = await import('../../../lib/cache/module.js');
+    vi.doUnmock('../../../lib/device/iospace.js');
+    const flushes = (): void => module.maintainByModule(module.maintainer(), 'flush', bytes);
+    flushes();
+    flushes();
+    expect([openIospace.mock.calls.length, close.mock.calls.length]).toEqual([1, 0]);
+    mapUser.mockImplementationOnce(() => {
+      throw systemError(19, 'ioctl');
+    });
+    expect(flushes).toThrow(code('ENODEV'));
+    expect(close).toHaveBeenCalledTimes(1);
+    flushes();
+    expect([openIospace.mock.calls.length, close.mock.calls.length]).toEqual([2, 1]);
+  });
+
   test('does not trouble the module for nothing, or with a wrong range', () => {
     const { mapUser, find } = moduleDevice(false);
     maintenance.maintain('clean', none, bytes, { offset: 4096 }, find);
