@@ -62,7 +62,10 @@ describe('refused, with the name of the file', () => {
     [{ machine: { ...board, board: 7 } }, /expected machine\.board: a string, or null/],
     [{ machine: { ...board, caches: [null] } }, /expected caches: an object, got null/],
     [{ machine: { ...board, caches: [{ level: 1 }] } }, /expected caches\.type/],
-    [{ machine: { ...board, cacheMaintenance: [{}] } }, /expected machine\.cacheMaintenance: a list, each a string/],
+    [
+      { machine: { ...board, cacheMaintenance: [{}] } },
+      /expected machine\.cacheMaintenance: a list, each a string/,
+    ],
     [{ measurements: [null] }, /expected measurements: an object, got null/],
     [{ measurements: Array(10_001).fill(figure('js-read', 'cached', 4096, 1)) }, /a list of at most 10000/],
     [{ measurements: [figure('js-read', 'cached', null, 1)] }, /js-read with memory and size/],
