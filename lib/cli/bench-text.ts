@@ -19,13 +19,16 @@ function machineText({ machine }: BenchResult): string {
   return facts.map(([name, value]) => `${name.padEnd(width)} ${value}`).join('\n');
 }
 
-/** A figure with its marks: `*` not steady, `?` without meaning. */
+/** A figure with its mark: `*` not steady. */
+function steadyText({ operation, size, median, stable }: Measurement, unit: BenchResult['unit']): string {
+  return `${figureText(operation, size, median, unit)}${stable ? '' : '*'}`;
+}
+
+/** With the other mark, too: `?` without meaning. */
 function cellText(result: BenchResult, measurement: Measurement | undefined): string {
-  if (measurement === undefined) {
-    return '-';
-  }
-  const figure = figureText(measurement.operation, measurement.size, measurement.median, result.unit);
-  return `${figure}${measurement.stable ? '' : '*'}${result.meaningless ? '?' : ''}`;
+  return measurement === undefined
+    ? '-'
+    : `${steadyText(measurement, result.unit)}${result.meaningless ? '?' : ''}`;
 }
 
 /** The figures of an operation on one memory type, by size. */
@@ -101,12 +104,12 @@ function changesText(changes: readonly Change[], unit: BenchResult['unit']): str
       {
         head: 'before',
         right: true,
-        cell: ({ operation, size, before }) => figureText(operation, size, before.median, unit),
+        cell: ({ before }) => steadyText(before, unit),
       },
       {
         head: 'now',
         right: true,
-        cell: ({ operation, size, after }) => figureText(operation, size, after.median, unit),
+        cell: ({ after }) => steadyText(after, unit),
       },
       { head: '', right: true, cell: changeText },
     ],

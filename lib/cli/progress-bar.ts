@@ -6,6 +6,8 @@
 import { progress } from './report.js';
 
 const WIDTH = 24;
+/** Columns below which there is no bar, but words only. */
+const NARROW = 72;
 /** Milliseconds from one line to the next where there is no terminal. */
 const LINE_EVERY = 10_000;
 
@@ -30,10 +32,12 @@ export class ProgressBar {
     const left = done === 0 ? '' : `, ${clock((passed / done) * (this.#all - done))} left`;
     const text = `${done} of ${this.#all}${left}: ${what}`;
     if (process.stderr.isTTY) {
-      const filled = Math.round((done / this.#all) * WIDTH);
-      const bar = `[${'#'.repeat(filled)}${'.'.repeat(WIDTH - filled)}] `;
       // A terminal that does not say how wide it is says 0.
       const columns = process.stderr.columns || 80;
+      // In a narrow one the words come first.
+      const width = columns < NARROW ? 0 : WIDTH;
+      const filled = Math.round((done / this.#all) * width);
+      const bar = width === 0 ? '' : `[${'#'.repeat(filled)}${'.'.repeat(width - filled)}] `;
       process.stderr.write(`\r${`${bar}${text}`.slice(0, columns - 1)}\x1b[K`);
     } else if (time - this.#lineAt >= LINE_EVERY) {
       this.#lineAt = time;

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { compare } from '../../../lib/bench/comparison.js';
 import { comparisonText } from '../../../lib/cli/bench-text.js';
-import { board, figure, resultOf } from './results.js';
+import { board, figure, MiB, resultOf } from './results.js';
 
 const one = (median: number, spread?: number) => figure('js-read', 'cached', 4096, median, spread);
 
@@ -71,4 +71,10 @@ test('in words: the greatest change first, and how many there are', () => {
   expect(lines[1]).toMatch(/^js-sum .* 4\.10 GB\/s +1\.02 GB\/s +4\.0 times slower$/);
   expect(lines[2]).toMatch(/^js-read .* 1\.3 times faster$/);
   expect(lines[3]).toMatch(/^compared: 2 of 3 have changed/);
+});
+
+test('figures that were not steady are marked, before and now', () => {
+  const before = resultOf([figure('js-read', 'cached', MiB, 1000, 0.1)]);
+  const after = resultOf([figure('js-read', 'cached', MiB, 2000)]);
+  expect(comparisonText(compare(before, after), after)).toMatch(/ GB\/s\* +524 GB\/s +2\.0 times slower/);
 });
