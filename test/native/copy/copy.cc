@@ -203,7 +203,7 @@ void LargeCopies(const Kernels& kernels, Random& random) {
         Below(random, 3) == 0 ? source.size() - length : Below(random, source.size() - length);
     std::size_t to = Below(random, target.size() - length);
     if (Below(random, 3) == 0) to = target.size() - length;
-    if (Below(random, 3) == 0) to = std::min(target.size() - length, from + Below(random, 65));
+    if (Below(random, 3) == 0) to = std::min<std::size_t>(target.size() - length, from + Below(random, 65));
     std::memset(target.begin(), 0x5a, target.size());
     std::memset(expected.data(), 0x5a, expected.size());
     std::memcpy(expected.data() + to, source.begin() + from, length);
