@@ -1,4 +1,5 @@
 /** The addon in several environments of one process, and where there is none. */
+import { createRequire } from 'node:module';
 import { describe, expect, test, vi } from 'vitest';
 import { binding } from '../../lib/binding.js';
 import { prelude, run, said } from './support.js';
@@ -109,11 +110,13 @@ describe('where the addon cannot be loaded', () => {
 
   test('the error says how to build it', async () => {
     const cause = new Error('nowhere');
-    vi.doMock('bindings', () => ({
-      default: () => {
-        throw cause;
-      },
-    }));
+    // It is loaded when it is needed, by require().
+    const require = createRequire(import.meta.url);
+    const exports: unknown = require('bindings');
+    const module = require.cache[require.resolve('bindings')] as NodeJS.Module;
+    module.exports = () => {
+      throw cause;
+    };
     const binding = await load();
     expect(binding).toThrow(
       expect.objectContaining({
@@ -122,7 +125,7 @@ describe('where the addon cannot be loaded', () => {
         cause,
       }),
     );
-    vi.doUnmock('bindings');
+    module.exports = exports;
   });
 
   test('the error says that only Linux will do', async () => {

@@ -350,7 +350,6 @@ describe('the receiver', () => {
 
   test.each([
     ['a method', () => mapping.buffer.call(registers)],
-    ["another class's method", () => registers.read8.call(mapping, 0)],
     ['a method of a derived object', () => mapping.buffer.call(Object.create(mapping))],
     ['a method of a proxy', () => mapping.buffer.call(new Proxy(mapping, {}))],
     ['an accessor', () => released.call(registers)],
