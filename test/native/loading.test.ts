@@ -112,9 +112,9 @@ describe('where the addon cannot be loaded', () => {
     const cause = new Error('nowhere');
     // It is loaded when it is needed, by require().
     const require = createRequire(import.meta.url);
-    const exports: unknown = require('bindings');
-    const module = require.cache[require.resolve('bindings')] as NodeJS.Module;
-    module.exports = () => {
+    const original: unknown = require('bindings');
+    const loaded = require.cache[require.resolve('bindings')] as NodeJS.Module;
+    loaded.exports = () => {
       throw cause;
     };
     const binding = await load();
@@ -125,7 +125,7 @@ describe('where the addon cannot be loaded', () => {
         cause,
       }),
     );
-    module.exports = exports;
+    loaded.exports = original;
   });
 
   test('the error says that only Linux will do', async () => {
