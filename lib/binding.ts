@@ -8,8 +8,8 @@
  * @module
  */
 import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { reportLeak, type SystemErrorDetail, systemError } from './errors.js';
+import { packageRoot } from './package-root.js';
 
 /** What native code calls back; handed over once, when the addon is loaded into an environment. */
 export interface Hooks {
@@ -562,9 +562,6 @@ export interface NativeBinding {
   barrier(): void;
 }
 
-/** The package's folder, seen from `lib/` and from `dist/`. */
-const root = fileURLToPath(new URL('..', import.meta.url));
-
 /** A module has one instance in each environment, and so has this. */
 let loaded: NativeBinding | undefined;
 
@@ -589,7 +586,7 @@ function load(): NativeBinding {
   try {
     addon = bindings({
       bindings: 'iospace',
-      module_root: root,
+      module_root: packageRoot(),
       try: [
         ['module_root', 'prebuilds', machine, 'bindings'],
         ['module_root', 'build', 'Release', 'bindings'],

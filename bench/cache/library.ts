@@ -12,6 +12,9 @@
 import { read } from 'node:fs';
 import { createRequire } from 'node:module';
 import { clean, copyFrom, copyTo, flush } from 'iospace/cache';
+import { binding } from '../../lib/binding.js';
+import { Interrupts } from '../../lib/device/interrupts.js';
+import { Registers } from '../../lib/device/registers.js';
 import { median, show } from '../measure.js';
 
 interface Peers {
@@ -43,10 +46,6 @@ const share = Number(shareArgument);
 
 /** How often, where measuring takes so many. */
 const often = (times: number): number => Math.ceil(times * share);
-
-/** Of the library, what it does not export. */
-const inner = (path: string): Promise<unknown> =>
-  import(new URL(`../../../dist/${path}`, import.meta.url).href);
 
 const KIB = 1024;
 const MIB = KIB * KIB;
@@ -256,10 +255,6 @@ type Listen = (fd: number, told: () => boolean) => Promise<void>;
 async function interrupts(): Promise<void> {
   const MILLISECONDS = often(100);
   const ALWAYS = 2 ** 31;
-  const { binding } = (await inner('binding.js')) as typeof import('../../lib/binding.js');
-  const { Interrupts } = (await inner(
-    'device/interrupts.js',
-  )) as typeof import('../../lib/device/interrupts.js');
   const native = binding();
   const { EFD_NONBLOCK = 0, EFD_SEMAPHORE = 0 } = native.constants;
 
@@ -381,10 +376,6 @@ async function interrupts(): Promise<void> {
 
 async function registers(): Promise<void> {
   const TIMES = often(500_000);
-  const { binding } = (await inner('binding.js')) as typeof import('../../lib/binding.js');
-  const { Registers } = (await inner(
-    'device/registers.js',
-  )) as typeof import('../../lib/device/registers.js');
   const native = binding();
   const page = native.pageSize;
   const fd = native.memfdCreate('registers', 0);

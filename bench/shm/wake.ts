@@ -8,12 +8,9 @@ import { closeSync, read, readSync, writeSync } from 'node:fs';
 import { MessageChannel, type MessagePort, parentPort, Worker } from 'node:worker_threads';
 import { eventfd } from 'iospace/raw';
 import { Doorbell, futex, memfd, Ring, type RingConsumer, type RingProducer } from 'iospace/shm';
+import { binding } from '../../lib/binding.js';
 import { costOf, countOf, show } from '../measure.js';
 import { FIRST_DESCRIPTOR, type Peer, play, startPeer } from './peer.js';
-
-/** What the library has on board and does not export. */
-type Library = typeof import('../../lib/binding.js');
-const { binding }: Library = await import(new URL('../../../dist/binding.js', import.meta.url).href);
 
 const TRIP = 'round trip, both asleep';
 const EVENTS = 'events into JavaScript';

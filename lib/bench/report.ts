@@ -15,18 +15,17 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { errno, explained, systemError, wrongValue } from '../errors.js';
+import { packageRoot } from '../package-root.js';
 import type { Comparison } from './comparison.js';
 import { type Assets, pageOf } from './markup.js';
 import type { BenchResult } from './result.js';
 
-/** What the build has put beside the library, seen from `lib/` and from `dist/`. */
-const assetDirectory = fileURLToPath(new URL('../../dist/bench/page', import.meta.url));
-
+/** What the build has put beside the library. */
 function readAssets(): Assets {
+  const directory = join(packageRoot(), 'dist/bench/page');
   const asset = (name: string): string => {
-    const path = join(assetDirectory, name);
+    const path = join(directory, name);
     return explained({ path }, { ENOENT: 'it is made by npm run build' }, () => readFileSync(path, 'utf8'));
   };
   return { style: asset('page.css'), library: asset('echarts.js'), program: asset('page.js') };

@@ -4,6 +4,7 @@
  * @module
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type Comparison, checkComparable, compare } from '../bench/comparison.js';
 import { describeMachine } from '../bench/machine.js';
@@ -17,6 +18,7 @@ import { DmaDevice } from '../device/device.js';
 import { listDevices } from '../device/info.js';
 import { type ProviderName, providerNames } from '../device/provider.js';
 import { isSystemError, notSupported } from '../errors.js';
+import { packageRoot } from '../package-root.js';
 import { comparisonText, resultText } from './bench-text.js';
 import { ProgressBar } from './progress-bar.js';
 import { print, progress, report } from './report.js';
@@ -37,7 +39,7 @@ interface BenchFlags {
 }
 
 function libraryVersion(): string {
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
     version: string;
   };
   return version;

@@ -5,16 +5,19 @@
  * @module
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Command } from 'commander';
+import { packageRoot } from '../package-root.js';
 import { addArenaCommands } from './arena.js';
 import { addBenchCommand } from './bench.js';
 import { addBuildCommand } from './build.js';
 import { addLabCommands } from './lab.js';
 import { addShmCommands } from './shm.js';
 
-const { version, description } = JSON.parse(
-  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-) as { version: string; description: string };
+const { version, description } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
+  version: string;
+  description: string;
+};
 
 const program = new Command('iospace').description(description).version(version).enablePositionalOptions();
 addBuildCommand(program);

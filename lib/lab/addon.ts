@@ -7,10 +7,11 @@ import { existsSync } from 'node:fs';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
+import { packageRoot } from '../package-root.js';
 import { withLock } from './cache.js';
 import type { Arch } from './kernels.js';
 import type { FetchOptions } from './packages.js';
-import { contentKey, directoryKey, packageRoot } from './sources.js';
+import { contentKey, directoryKey } from './sources.js';
 import { nodeArch } from './toolchain.js';
 import { tool } from './tools.js';
 
@@ -19,13 +20,13 @@ const require = createRequire(import.meta.url);
 /** Where the loader looks for the addon of an architecture, by Node's name. */
 function addonPath(arch: string): string {
   const place = arch === process.arch ? 'build/Release' : `prebuilds/linux-${arch}`;
-  return join(packageRoot, place, 'iospace.node');
+  return join(packageRoot(), place, 'iospace.node');
 }
 
 async function sourcesKey(arch: string): Promise<string> {
-  const uapi = await directoryKey(join(packageRoot, 'kernel-module/uapi'));
-  const native = await directoryKey(join(packageRoot, 'native'));
-  return contentKey([join(packageRoot, 'binding.gyp')], [arch, uapi, native]);
+  const uapi = await directoryKey(join(packageRoot(), 'kernel-module/uapi'));
+  const native = await directoryKey(join(packageRoot(), 'native'));
+  return contentKey([join(packageRoot(), 'binding.gyp')], [arch, uapi, native]);
 }
 
 /** The headers that came with this Node, where they did; node-gyp would fetch them. */
@@ -38,7 +39,7 @@ function nodeHeaders(): string[] {
 async function buildNative(signal: AbortSignal | undefined): Promise<void> {
   const nodeGyp = require.resolve('node-gyp/bin/node-gyp.js');
   await tool(process.execPath, [nodeGyp, 'configure', 'build', ...nodeHeaders()], {
-    cwd: packageRoot,
+    cwd: packageRoot(),
     signal,
     mayOutlive: true,
   });
@@ -46,13 +47,13 @@ async function buildNative(signal: AbortSignal | undefined): Promise<void> {
 
 /** Builds the addon of another machine. */
 async function buildCross(arch: Arch, signal: AbortSignal | undefined): Promise<void> {
-  const out = join(packageRoot, 'build', arch);
-  const toolchain = join(packageRoot, 'native/toolchains', `${arch}.cmake`);
-  const places = ['--directory', join(packageRoot, 'native'), '--out', out];
+  const out = join(packageRoot(), 'build', arch);
+  const toolchain = join(packageRoot(), 'native/toolchains', `${arch}.cmake`);
+  const places = ['--directory', join(packageRoot(), 'native'), '--out', out];
   const target = ['--arch', arch, `--CDCMAKE_TOOLCHAIN_FILE=${toolchain}`];
   await tool('cmake', ['--version'], { signal });
   const cmakeJs = require.resolve('cmake-js/bin/cmake-js');
-  await tool(process.execPath, [cmakeJs, 'rebuild', ...places, ...target], { cwd: packageRoot, signal });
+  await tool(process.execPath, [cmakeJs, 'rebuild', ...places, ...target], { cwd: packageRoot(), signal });
   const addon = addonPath(nodeArch[arch]);
   await mkdir(dirname(addon), { recursive: true });
   await copyFile(join(out, 'iospace.node'), addon);

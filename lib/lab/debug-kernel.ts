@@ -7,13 +7,14 @@
 import { cp, mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
+import { packageRoot } from '../package-root.js';
 import { LabError } from './errors.js';
 import type { Arch } from './kernels.js';
 import { type FetchOptions, unpackPackages } from './packages.js';
-import { contentKey, packageRoot } from './sources.js';
+import { contentKey } from './sources.js';
 import { tool } from './tools.js';
 
-const configuration = join(packageRoot, 'lib/lab/guest/debug.config');
+const configuration = join(packageRoot(), 'lib/lab/guest/debug.config');
 
 const sourcePackage = 'linux-source-6.1';
 

@@ -19,17 +19,18 @@ import {
 } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { packageRoot } from '../package-root.js';
 import { cached, exists } from './cache.js';
 import { LabError } from './errors.js';
 import { fetchNode, type NodeMajor } from './guest-node.js';
 import { baseModules, guestName, type KernelModule } from './kernel-modules.js';
 import { type Arch, type Kernel, moduleClosure } from './kernels.js';
 import { type FetchOptions, unpackedPackage } from './packages.js';
-import { contentKey, packageRoot } from './sources.js';
+import { contentKey } from './sources.js';
 import { loaderPath, toolPrefix } from './toolchain.js';
 import { tool } from './tools.js';
 
-const guestSources = join(packageRoot, 'lib/lab/guest');
+const guestSources = join(packageRoot(), 'lib/lab/guest');
 
 /** A file of the guest: its path without the leading slash, and where its content is. */
 export interface GuestFile {

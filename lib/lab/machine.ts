@@ -6,6 +6,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { abortError, invalidState, wrongType, wrongValue } from '../errors.js';
+import { packageRoot } from '../package-root.js';
 import { buildAddon } from './addon.js';
 import { type BootOptions, checkBootOptions } from './boot-options.js';
 import { deferred } from './deferred.js';
@@ -23,7 +24,6 @@ import { isMounted, type Mount, packageMount, parseMount } from './mounts.js';
 import type { FetchOptions } from './packages.js';
 import { agentPort, Qemu } from './qemu.js';
 import { Run, type RunOptions, type RunResult } from './run.js';
-import { packageRoot } from './sources.js';
 import { throwIfAborted, tool } from './tools.js';
 
 const defaultTimeout = 120;
@@ -77,7 +77,7 @@ async function prepare(options: BootOptions): Promise<Parts> {
 /** The host directories of a machine: those asked for, and this package. */
 function mountsOf(options: BootOptions, { model }: Parts): Mount[] {
   const mounts = (options.mounts ?? [process.cwd()]).map(parseMount);
-  const needed = packageMount(packageRoot);
+  const needed = packageMount(packageRoot());
   if (!isMounted(needed, mounts)) {
     mounts.push({ host: needed, guest: needed, writable: false });
   }
@@ -104,7 +104,7 @@ function setupOf(
     ...(options.icount ? ['icount'] : []),
     ...mounted.map(({ guest, writable }, index) => `mount mount${index} ${writable ? 'rw' : 'ro'} ${guest}`),
     ...(files === 'mount' ? [`mount modules ro /lib/modules`] : []),
-    `package ${packageRoot}`,
+    `package ${packageRoot()}`,
     ...parts.kernelModules.map(({ file, parameters }) => `module ${guestName(file)} ${parameters}`),
     ...(parts.module === undefined
       ? []

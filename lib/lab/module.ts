@@ -6,14 +6,15 @@
 import { cp, mkdir, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { wrongValue } from '../errors.js';
+import { packageRoot } from '../package-root.js';
 import { cached } from './cache.js';
 import type { Kernel } from './kernels.js';
 import type { FetchOptions } from './packages.js';
-import { directoryKey, packageRoot, sourceFiles } from './sources.js';
+import { directoryKey, sourceFiles } from './sources.js';
 import { toolPrefix } from './toolchain.js';
 import { tool } from './tools.js';
 
-const sources = join(packageRoot, 'kernel-module');
+const sources = join(packageRoot(), 'kernel-module');
 
 /** kbuild's names of the architectures. */
 const kbuildArch = { amd64: 'x86', arm64: 'arm64', riscv64: 'riscv' } as const;

@@ -10,7 +10,6 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -137,7 +136,4 @@ if (!Object.hasOwn(purposes, purpose)) {
 }
 setUpDebian(purpose);
 setUpNpm();
-const require = createRequire(import.meta.url);
-run(process.execPath, [require.resolve('typescript/bin/tsc'), '--build']);
-run(process.execPath, [join(root, 'lib/bench/page/assemble.mjs')]);
-run(process.execPath, [join(root, 'dist/cli/main.js'), 'build']);
+run('npm', ['run', '--silent', 'build']);

@@ -6,10 +6,6 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-
-/** The directory of this package: two levels up, from `lib/lab` as well as from `dist/lab`. */
-export const packageRoot = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '');
 
 /** What a build leaves beside the sources. */
 const isBuilt = /(^|\/)(\..*|.*\.(o|ko|mod|mod\.c|cmd|order|symvers|a)|build)(\/|$)/;

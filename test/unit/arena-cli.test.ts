@@ -1,4 +1,4 @@
-/** `iospace arena`: what it prints; and, as a program of its own, what it does. Needs `tsc --build` and the addon. */
+/** `iospace arena`: what it prints; and, as a program of its own, what it does. Needs `npm run build`. */
 import { execFile } from 'node:child_process';
 import {
   chmodSync,

@@ -23,7 +23,7 @@ export function startChild(
   flags: string[] = [],
 ): ChildProcessByStdio<null, Readable, Readable> {
   if (!existsSync(`${root}dist/index.js`)) {
-    throw new Error('dist/ is missing: npx tsc --build');
+    throw new Error('dist/ is missing: npm run build');
   }
   return spawn(process.execPath, [...flags, '--input-type=module', '--eval', program], {
     cwd: root,

@@ -257,9 +257,9 @@ describe.concurrent('a worker', () => {
 describe.concurrent('the event loop', () => {
   /** The real poller, on a counter that a thread could raise; what is counted is the test's. */
   const waiting = `
-    import { Interrupts } from './dist/device/interrupts.js';
-    import { binding } from './dist/binding.js';
-    import { eventfd } from './dist/raw.js';
+    import { Interrupts } from './build/lib/device/interrupts.js';
+    import { binding } from './build/lib/binding.js';
+    import { eventfd } from './build/lib/raw.js';
     import { writeSync } from 'node:fs';
     const fd = eventfd();
     let count = 0n;

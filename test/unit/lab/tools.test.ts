@@ -29,7 +29,7 @@ test('a tool that is aborted ends', async () => {
 });
 
 test('a tool ends with the process that runs it, however that ends', async () => {
-  const tools = fileURLToPath(new URL('../../../dist/lab/tools.js', import.meta.url));
+  const tools = fileURLToPath(new URL('../../../build/lib/lab/tools.js', import.meta.url));
   // The tool is a child of that process, and writes nothing until it ends: its parent's list of children has it.
   const script = `
     import { readFileSync } from 'node:fs';

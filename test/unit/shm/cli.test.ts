@@ -1,4 +1,4 @@
-/** `iospace shm`: what it prints; and, as a program of its own, what it does. Needs `tsc --build` and the addon. */
+/** `iospace shm`: what it prints; and, as a program of its own, what it does. Needs `npm run build`. */
 import { type ChildProcess, execFile, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, closeSync, existsSync, openSync } from 'node:fs';

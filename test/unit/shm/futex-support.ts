@@ -70,8 +70,8 @@ export interface Child {
  * @param before - what runs before the program
  */
 export function child(program: string, launcher: readonly string[] = [], before: string = prelude()): Child {
-  if (!existsSync(`${root}dist/shm/futex.js`)) {
-    throw new Error('dist/ is missing: npx tsc --build');
+  if (!existsSync(`${root}dist/shm/index.js`)) {
+    throw new Error('dist/ is missing: npm run build');
   }
   const [command = '', ...parameters] = [
     ...launcher,

@@ -427,7 +427,7 @@ describe('unlinkAtExit', () => {
 
   test('removes the name where the signal comes while the object is being made', async () => {
     const outcome = await end(`
-      import { binding } from './dist/binding.js';
+      import { binding } from './build/lib/binding.js'; // the addon is one, whoever loads it
       binding().fallocate = () => {
         console.log(isThere());
         process.kill(process.pid, 'SIGTERM');
