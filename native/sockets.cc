@@ -200,7 +200,10 @@ Napi::Value DescriptorSender::IsAnswered(const Napi::CallbackInfo& info) {
   Result<Message> received = syscall::Receive(connection_.get(), bytes);
   const auto* const failure = std::get_if<Failure>(&received);
   if (failure != nullptr && IsAgain(*failure)) return Napi::Boolean::New(env, false);
-  const Message message = Take(env, std::move(received));
+  Message message = Take(env, std::move(received));
+  // Linux looks for a message first and then whether the peer has closed (unix_dgram_recvmsg): an answer that
+  // came in between, with the close behind it, is there at the second look.
+  if (message.length == 0) message = Take(env, syscall::Receive(connection_.get(), bytes));
   // Where it was never read, the kernel has said ECONNRESET.
   if (message.length == 0) throw SystemError(env, {ECONNABORTED, "recvmsg"});
   if (!IsProtocol(bytes, message.length)) throw SystemError(env, {EPROTO, "recvmsg"});
