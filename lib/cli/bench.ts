@@ -3,8 +3,6 @@
  *
  * @module
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { type Command, Option } from 'commander';
 import { type Comparison, checkComparable, compare } from '../bench/comparison.js';
 import { describeMachine } from '../bench/machine.js';
@@ -18,7 +16,6 @@ import { DmaDevice } from '../device/device.js';
 import { listDevices } from '../device/info.js';
 import { type ProviderName, providerNames } from '../device/provider.js';
 import { isSystemError, notSupported } from '../errors.js';
-import { packageRoot } from '../package-root.js';
 import { comparisonText, resultText } from './bench-text.js';
 import { ProgressBar } from './progress-bar.js';
 import { print, progress, report } from './report.js';
@@ -36,13 +33,6 @@ interface BenchFlags {
   from?: string;
   device?: string;
   provider: ProviderName | 'auto';
-}
-
-function libraryVersion(): string {
-  const { version } = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as {
-    version: string;
-  };
-  return version;
 }
 
 /** A signal of the first SIGINT or SIGTERM; the second one ends the process as it always does. */
@@ -85,7 +75,7 @@ function unitOf({ counts = false }: BenchFlags): Unit {
   return counts ? 'instructions' : 'ns';
 }
 
-async function measure(flags: BenchFlags): Promise<BenchResult> {
+async function measure(flags: BenchFlags, version: string): Promise<BenchResult> {
   const { filter, quick = false, counts: counting = false } = flags;
   using device = openDevice(flags);
   const { info } = device;
@@ -118,7 +108,7 @@ async function measure(flags: BenchFlags): Promise<BenchResult> {
       onCase: (one, done) => bar.show(done, caseText(one)),
     });
     return makeResult({
-      iospace: libraryVersion(),
+      iospace: version,
       startedAt: startedAt.toISOString(),
       seconds: Math.round((performance.now() - began) / 100) / 10,
       quick,
@@ -163,7 +153,7 @@ function save(
   }
 }
 
-async function bench(flags: BenchFlags): Promise<number> {
+async function bench(flags: BenchFlags, version: string): Promise<number> {
   // What is wrong is said before minutes are spent.
   if (flags.report !== undefined) {
     checkReportPath(flags.report);
@@ -172,7 +162,7 @@ async function bench(flags: BenchFlags): Promise<number> {
   if (before !== undefined && flags.from === undefined) {
     checkComparable(before, unitOf(flags));
   }
-  const result = flags.from === undefined ? await measure(flags) : readResult(flags.from);
+  const result = flags.from === undefined ? await measure(flags, version) : readResult(flags.from);
   const comparison = before === undefined ? undefined : compare(before, result);
   try {
     show(result, comparison, flags);
@@ -208,5 +198,5 @@ export function addBenchCommand(program: Command): void {
         .choices([...providerNames, 'auto'])
         .default('auto'),
     )
-    .action((flags: BenchFlags) => report(1, () => bench(flags)));
+    .action((flags: BenchFlags) => report(1, () => bench(flags, program.version() ?? '')));
 }

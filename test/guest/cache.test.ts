@@ -1,5 +1,5 @@
 /** Caches and copies on memory of every type that the machine has: what is known of it, and that nothing else than the range changes. */
-import { deepEqual, equal, ok, throws } from 'node:assert/strict';
+import { equal, ok, throws } from 'node:assert/strict';
 import { test } from 'node:test';
 import { DmaDevice, type MemoryType } from 'iospace';
 import { capabilities, clean, compare, copyFrom, copyTo, fill, flush, invalidate } from 'iospace/cache';
@@ -19,14 +19,8 @@ test('who maintains the caches is what this processor and its kernel allow', () 
 });
 
 for (const memory of device.info.memoryTypes as MemoryType[]) {
-  test(`${memory} memory is copied, filled and compared`, (context) => {
-    let buffer: ReturnType<typeof device.alloc>;
-    try {
-      buffer = device.alloc(SIZE, { memory });
-    } catch (error) {
-      context.skip((error as Error).message);
-      return;
-    }
+  test(`${memory} memory is copied, filled and compared`, () => {
+    using buffer = device.alloc(SIZE, { memory });
     for (const kernels of copies) {
       for (const offset of [0, 1, 63, 64, 100]) {
         const length = SIZE - 200;
@@ -45,7 +39,6 @@ for (const memory of device.info.memoryTypes as MemoryType[]) {
     equal(compare(other, buffer), -1);
     copyFrom(other, other, { offset: 100, targetOffset: 3, length: 10_000 });
     equal(compare(other, buffer, { offset: 3, otherOffset: 100, length: 10_000 }), -1);
-    buffer.free();
   });
 
   test(`${memory} memory is maintained, and stays as it is`, () => {
@@ -59,6 +52,6 @@ for (const memory of device.info.memoryTypes as MemoryType[]) {
         operation(buffer);
       }
     }
-    deepEqual(compare(buffer, counting), -1);
+    equal(compare(buffer, counting), -1);
   });
 }
